@@ -1,0 +1,38 @@
+"""For a laptop: signs in any e-mail address, and shows every SMS in an inbox. Never for a deployment.
+
+It answers only to this machine (see :mod:`customer_orders_devtools.guard`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import colander
+
+from customer_orders_devtools.guard import refuse_to_listen_elsewhere
+from customer_orders_devtools.identity import AnyEmail
+from customer_orders_devtools.simulator import Simulator
+
+
+class DevtoolsSettings(colander.MappingSchema):
+    """Settings of the development tools."""
+
+    inbox = colander.SchemaNode(
+        colander.String(),
+        title="File that keeps the messages the simulated phone got, a JSON object a line.",
+        how="is required: the file that keeps the simulated messages, such as %(here)s/var/inbox.jsonl",
+    )
+
+
+def includeme(config: Any) -> None:
+    """Register the identity provider, the simulator, and their pages."""
+    refuse_to_listen_elsewhere(config.get_settings())
+    settings = config.plugin_settings("devtools", DevtoolsSettings)
+    provider, simulator = AnyEmail(), Simulator(settings.inbox)
+    config.add_identity_provider("devtools", provider)
+    config.add_notifier("devtools", simulator)
+    config.registry.devtools = (provider, simulator)
+    config.add_static_view("devtools/static", "customer_orders_devtools:static")
+    config.add_route("devtools_sign_in", "/devtools/sign-in")
+    config.add_route("devtools_inbox", "/devtools/inbox")
+    config.scan("customer_orders_devtools.views")

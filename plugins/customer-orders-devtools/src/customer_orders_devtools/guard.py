@@ -1,0 +1,69 @@
+"""Keeping development tools to this machine: they let anyone in as anyone."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import plaster
+from pyramid.exceptions import ConfigurationError
+from pyramid.httpexceptions import HTTPNotFound
+
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is this machine's own."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _host(netloc: str) -> str | None:
+    try:
+        return urlsplit(f"//{netloc}").hostname
+    except ValueError:
+        return None
+
+
+def local_only(view: Callable[..., Any]) -> Callable[..., Any]:
+    """A view decorator: to anyone but this machine, the page does not exist.
+
+    Both must be local: the peer, and the name it asked for. A proxy on this machine has a local address but passes
+    the public name on; a foreign page that resolves its own name to 127.0.0.1 asks for that name.
+    """
+
+    def guarded(context: Any, request: Any) -> Any:
+        if not is_loopback(request.environ.get("REMOTE_ADDR", "")) or _host(request.host) not in LOCAL_HOSTS:
+            raise HTTPNotFound
+        return view(context, request)
+
+    return guarded
+
+
+def refuse_to_listen_elsewhere(settings: Mapping[str, Any]) -> None:
+    """Refuse to start if ``[server:main]`` of the INI listens on more than loopback.
+
+    Raises ``ConfigurationError``. Without an INI, or without that section, there is nothing to check.
+    """
+    ini = settings.get("__file__")
+    if not ini:
+        return
+    # the INI's own variables, a port given on the command line among them
+    variables = {key: value for key, value in settings.items() if isinstance(value, str) and "." not in key}
+    loader = plaster.get_loader(ini, protocols=["wsgi"])
+    server = loader.get_settings("server:main", defaults=variables)
+    if not server:
+        return
+    # waitress listens everywhere unless told
+    listens = server.get("listen", "").split() or [server.get("host", "0.0.0.0")]  # noqa: S104
+    for address in listens:
+        host = _host(address) or address
+        if host != "localhost" and not is_loopback(host):
+            raise ConfigurationError(
+                f"{ini}: [server:main] listens on {address}, and the devtools plugin lets anyone in. Either set "
+                "listen = 127.0.0.1:6543, or take devtools out of plugins =."
+            )

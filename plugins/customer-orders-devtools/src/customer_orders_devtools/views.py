@@ -1,0 +1,78 @@
+"""The form of the identity provider, and the inbox of the simulator."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from pyramid.httpexceptions import HTTPBadRequest, HTTPSeeOther
+from pyramid.view import view_config
+
+from customer_orders_devtools.guard import local_only
+
+FIELDS = ("redirect_uri", "state", "nonce", "code_challenge")
+
+
+def _fields(request: Any, given: Any) -> dict[str, str]:
+    try:
+        fields = {name: given.get(name, "") for name in FIELDS}
+        ours = urlsplit(fields["redirect_uri"]).netloc == request.host
+    except ValueError:
+        ours = False
+    if not ours or not all(fields.values()):
+        raise HTTPBadRequest
+    return fields
+
+
+@view_config(
+    route_name="devtools_sign_in",
+    request_method=("GET", "HEAD"),
+    decorator=local_only,
+    renderer="customer_orders_devtools:templates/sign_in.jinja2",
+)
+def show_form(request: Any) -> dict[str, Any]:
+    """Ask for an e-mail address."""
+    return {"fields": _fields(request, request.GET), "wrong": ""}
+
+
+@view_config(
+    route_name="devtools_sign_in",
+    request_method="POST",
+    decorator=local_only,
+    renderer="customer_orders_devtools:templates/sign_in.jinja2",
+)
+def take_form(request: Any) -> Any:
+    """Grant a code and send the browser back."""
+    fields = _fields(request, request.POST)
+    email = request.POST.get("email", "").strip()
+    local, _, domain = email.partition("@")
+    if (
+        not local
+        or not domain
+        or "@" in domain
+        or not email.isprintable()
+        or " " in email
+        or len(email) > 254
+    ):
+        request.response.status_int = 400
+        return {"fields": fields, "wrong": "That is not an e-mail address."}
+    provider, _ = request.registry.devtools
+    code = provider.grant(email, fields["redirect_uri"], fields["nonce"], fields["code_challenge"])
+    query = urlencode({"code": code, "state": fields["state"]})
+    return HTTPSeeOther(f"{fields['redirect_uri']}?{query}")
+
+
+@view_config(
+    route_name="devtools_inbox",
+    request_method=("GET", "HEAD"),
+    decorator=local_only,
+    renderer="customer_orders_devtools:templates/inbox.jinja2",
+)
+def show_inbox(request: Any) -> dict[str, Any]:
+    """Every message, as a phone would show it."""
+    _, simulator = request.registry.devtools
+    request.response.cache_control = "no-store"
+    phones: dict[str, list[dict[str, Any]]] = {}
+    for message in simulator.inbox():
+        phones.setdefault(message["to"], []).append(message)
+    return {"phones": phones}

@@ -1,0 +1,192 @@
+"""How this product speaks HTTP, shared by every resource.
+
+:class:`Service` is the only Cornice service here: its methods name a permission, an operation id, the schemas of
+what comes in and goes out, and the problems they may answer with. Validation and the Swagger document both read that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import colander
+import cornice
+import orjson
+from pyramid.security import NO_PERMISSION_REQUIRED
+
+from customer_orders.api.fields import MAX_ID, Body
+from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
+from customer_orders.settings import section
+
+__all__ = ["NO_PERMISSION_REQUIRED", "Operation", "Service", "created", "path_id"]
+
+
+JSON_TYPE = re.compile(r"application/json\s*(;\s*charset\s*=\s*\"?utf-?8\"?\s*)?", re.IGNORECASE)
+
+
+class NoQuery(colander.MappingSchema):
+    """The query of an operation that takes none."""
+
+
+class Operation:
+    """One method of one service: what it takes, what it answers; and the validator that Cornice calls.
+
+    :param body: schema of the JSON body; None: no body is read.
+    :param query: schema of the query string; ``None`` lets any query pass (a provider's call-back adds its own).
+    :param status: status of success; ``returns``: schema of its body, in a list for an array of it.
+    :param problems: codes of problems beyond those that follow from the rest.
+    """
+
+    def __init__(
+        self,
+        *,
+        operation_id: str,
+        permission: str,
+        body: type[Body] | None = None,
+        query: type[colander.MappingSchema] | None = NoQuery,
+        status: int = 200,
+        returns: type[colander.MappingSchema] | list[type[colander.MappingSchema]] | None = None,
+        produces: tuple[str, ...] = ("application/json",),
+        problems: tuple[str, ...] = (),
+    ) -> None:
+        self.operation_id = operation_id
+        self.permission = permission
+        self.body, self.query = body, query
+        self.status, self.returns, self.produces = status, returns, produces
+        self.problems = problems
+
+    @property
+    def public(self) -> bool:
+        """Whether anyone may call it."""
+        return bool(self.permission == NO_PERMISSION_REQUIRED)
+
+    def __call__(self, request: Any, **_: Any) -> None:
+        """Put what is valid into ``request.validated`` under ``body`` and ``query``. Raises ``Invalid``."""
+        wrong: list[FieldError] = []
+        for location, given, schema in (
+            ("querystring", _query(request) if self.query else {}, self.query),
+            ("body", _json(request) if self.body else {}, self.body),
+        ):
+            if schema is not None:
+                bound = _bound(request.registry, schema)
+                key = "query" if location == "querystring" else location
+                request.validated[key] = _deserialize(bound, given, location, wrong)
+        if wrong:
+            raise Invalid(wrong)
+
+
+class Service(cornice.Service):
+    """A Cornice service each of whose methods names its permission and its operation.
+
+    :param tag: the heading under which the Swagger document shows it; none: it does not.
+    :param page: whether people look at it with a browser (their problems are pages then).
+    """
+
+    renderer = "json"
+
+    def __init__(self, name: str, path: str, *, tag: str = "", page: bool = False, **kw: Any) -> None:
+        self.tags = [tag] if tag else []
+        self.page = page
+        super().__init__(name=name, path=path, depth=2, **kw)
+
+    def add_view(self, method: str, view: Any, *, permission: str, operation_id: str = "", **kw: Any) -> None:
+        """As Cornice's, with the keywords of :class:`Operation`. No permission is a TypeError at import."""
+        if "{" in self.path:
+            kw["problems"] = (*kw.get("problems", ()), "not-found")
+        own = ("body", "query", "status", "returns", "produces", "problems")
+        operation = Operation(
+            operation_id=operation_id or f"{self.name}_{method.lower()}",
+            permission=permission,
+            **{key: kw.pop(key) for key in own if key in kw},
+        )
+        super().add_view(method, view, permission=permission, validators=(operation,), **kw)
+
+
+def path_id(request: Any) -> int:
+    """The ``{id}`` of the path. Raises ``NotFound`` unless it can be one: ASCII digits, 1 to 2^63-1."""
+    given = request.matchdict["id"]
+    if re.fullmatch("[1-9][0-9]{0,18}", given) and int(given) <= MAX_ID:
+        return int(given)
+    raise NotFound("There is no such id.")
+
+
+def created(request: Any, new_id: int) -> None:
+    """Answer 201 with the ``Location`` of the new item of this collection."""
+    request.response.status_int = 201
+    public_url = section(request.registry, "app").public_url
+    request.response.headers["Location"] = f"{public_url}{request.path_info}{new_id}"
+
+
+def _bound(registry: Any, schema: type[colander.MappingSchema]) -> colander.SchemaNode:
+    """The schema with what the deployment decides (the phone region) bound into it, once for each application."""
+    schemas: dict[type, colander.SchemaNode] = registry.bound_schemas
+    if schema not in schemas:
+        schemas[schema] = schema().bind(region=section(registry, "phone").default_region)
+    return schemas[schema]
+
+
+def _query(request: Any) -> Mapping[str, str]:
+    try:
+        pairs = list(request.GET.items())
+    except UnicodeDecodeError:
+        raise DomainError("The query string is not UTF-8.", code="malformed") from None
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise Invalid([FieldError(name[:100], "Is given more than once.", "querystring") for name in twice])
+    return dict(pairs)
+
+
+def _json(request: Any) -> Mapping[str, Any]:
+    if not JSON_TYPE.fullmatch(request.headers.get("Content-Type", "")):
+        raise DomainError("The body must be application/json in UTF-8.", code="unsupported-media-type")
+    try:
+        given = orjson.loads(request.body)
+    except orjson.JSONDecodeError as error:
+        raise DomainError(f"The body is not JSON: {error}.", code="malformed") from None
+    if not isinstance(given, dict):
+        raise DomainError("The body must be a JSON object.", code="malformed")
+    return given
+
+
+def _deserialize(
+    schema: colander.SchemaNode, given: Mapping[str, Any], location: str, wrong: list[FieldError]
+) -> dict[str, Any]:
+    """What is valid of ``given``; what is not is added to ``wrong``."""
+    known = [child.name for child in schema.children]
+    ignored = getattr(schema, "read_only", ())
+    for name in given:
+        if name not in known and name not in ignored:
+            says = (
+                f"Is not known here. Known: {', '.join(known)}." if known else "Is not known here; none is."
+            )
+            wrong.append(FieldError(name[:100], says, location))
+    try:
+        valid: dict[str, Any] = schema.deserialize({name: given[name] for name in known if name in given})
+    except colander.Invalid as error:
+        for name, says in error.asdict().items():
+            # an error of the whole is filed under the schema's own, empty, name
+            wrong.append(FieldError(name, "Is required." if says == "Required" else says, location))
+        return {}
+    return valid
+
+
+def _orjson(_info: Any) -> Any:
+    """Pyramid's renderer factory for ``json``: aware datetimes come out as RFC 3339 with Z."""
+
+    def render(value: Any, system: dict[str, Any]) -> bytes:
+        system["request"].response.content_type = "application/json"
+        return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+
+    return render
+
+
+def includeme(config: Any) -> None:
+    """Problems, requests, pages, the document."""
+    config.registry.bound_schemas = {}
+    config.add_renderer("json", _orjson)
+    config.include("customer_orders.api.requests")
+    config.include("customer_orders.api.problems")
+    config.include("customer_orders.api.pages")
+    config.include("customer_orders.api.openapi")

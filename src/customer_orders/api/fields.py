@@ -1,0 +1,270 @@
+"""Strict colander types for what comes in and goes out over HTTP.
+
+colander's own types are lenient (``5.9`` and ``true`` are integers, unknown keys pass); these say no, in words a
+caller can act on. JSON null is refused unless the node has ``nullable=True``. Each type knows its own Swagger.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import datetime
+from typing import Any
+
+import colander
+import phonenumbers
+from iso4217 import Currency as Iso4217
+
+# What PostgreSQL's bigint and SQLite's INTEGER both hold.
+MAX_ID = 2**63 - 1
+MAX_AMOUNT = 10**15 - 1
+
+CURRENCIES = frozenset(currency.code for currency in Iso4217)
+MINOR_DIGITS = {currency.code: currency.exponent or 0 for currency in Iso4217}
+
+
+class Field(colander.SchemaType):
+    """Base of the types here: null handling, and one error for one value."""
+
+    def deserialize(self, node: colander.SchemaNode, cstruct: Any) -> Any:
+        """The value in its canonical form. Raises ``colander.Invalid``."""
+        if cstruct is colander.null:
+            return cstruct
+        if cstruct is None:
+            if getattr(node, "nullable", False):
+                return None
+            raise colander.Invalid(node, "Must not be null.")
+        try:
+            return self.parse(cstruct)
+        except ValueError as error:
+            raise colander.Invalid(node, str(error)) from None
+
+    def parse(self, value: Any) -> Any:
+        """The value in its canonical form. Raises ValueError with a sentence for the caller."""
+        raise NotImplementedError
+
+    def swagger(self) -> dict[str, Any]:
+        """The Swagger 2.0 schema of what is accepted."""
+        raise NotImplementedError
+
+
+def _text(value: Any, minimum: int, maximum: int) -> str:
+    if not isinstance(value, str):
+        raise ValueError("Must be a string.")
+    if not minimum <= len(value) <= maximum:
+        raise ValueError(f"Must be {minimum} to {maximum} characters long.")
+    # Cc: NUL and the other control characters; Cs: lone surrogates. One database or the other refuses them.
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError("Must not contain control characters.")
+    if minimum and not value.strip():
+        raise ValueError("Must not be blank.")
+    return value
+
+
+class Text(Field):
+    """A string of ``minimum`` to ``maximum`` characters (code points), no control characters, not blank."""
+
+    def __init__(self, minimum: int = 1, maximum: int = 255) -> None:
+        self.minimum, self.maximum = minimum, maximum
+
+    def parse(self, value: Any) -> str:
+        return _text(value, self.minimum, self.maximum)
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": self.minimum, "maxLength": self.maximum}
+
+
+class Opaque(Text):
+    """A token or cursor: printable ASCII."""
+
+    def parse(self, value: Any) -> str:
+        text = super().parse(value)
+        if not re.fullmatch("[!-~]+", text):
+            raise ValueError("Must be printable ASCII without spaces.")
+        return text
+
+
+class Word(Field):
+    """One of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def parse(self, value: Any) -> str:
+        if value not in self.words:
+            raise ValueError(f"Must be one of {', '.join(self.words)}.")
+        return str(value)
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.words)}
+
+
+class Integer(Field):
+    """A JSON integer, or a string of ASCII digits, from ``minimum`` to ``maximum``."""
+
+    def __init__(self, minimum: int = 0, maximum: int = MAX_ID) -> None:
+        self.minimum, self.maximum = minimum, maximum
+
+    def parse(self, value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch("[0-9]{1,30}", value):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not self.minimum <= value <= self.maximum:
+            raise ValueError(f"Must be an integer from {self.minimum} to {self.maximum}.")
+        return value
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "integer", "format": "int64", "minimum": self.minimum, "maximum": self.maximum}
+
+
+class Flag(Field):
+    """JSON true or false."""
+
+    def parse(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("Must be true or false.")
+        return value
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+class Phone(Field):
+    """A phone number in any way people write it; canonical form E.164.
+
+    Read with the deployment's default region, which schemas bind as ``region``. Checked for a possible length,
+    not for assigned ranges, which change faster than any table of them.
+    """
+
+    written = re.compile(r"(?:tel:)?[\s(]*\+?[\d\s().\-/\u2010-\u2015]+")
+
+    def deserialize(self, node: colander.SchemaNode, cstruct: Any) -> Any:
+        self_region = (node.bindings or {}).get("region")
+        if isinstance(cstruct, str):
+            try:
+                return self.e164(_text(cstruct, 1, 64), self_region)
+            except ValueError as error:
+                raise colander.Invalid(node, str(error)) from None
+        return super().deserialize(node, cstruct)
+
+    def parse(self, value: Any) -> str:
+        raise ValueError("Must be a string.")
+
+    def e164(self, value: str, region: str | None) -> str:
+        """``value`` in E.164. Raises ValueError."""
+        try:
+            if not self.written.fullmatch(value):
+                raise ValueError
+            number = phonenumbers.parse(value.removeprefix("tel:"), region)
+        except (phonenumbers.NumberParseException, ValueError):
+            raise ValueError("Must be a phone number, such as +254713812939 or 0713 812 939.") from None
+        if not phonenumbers.is_possible_number(number):
+            raise ValueError(f"Is too short or too long for a phone number in +{number.country_code}.")
+        return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1, "maxLength": 64}
+
+
+class Currency(Field):
+    """An ISO 4217 code."""
+
+    def parse(self, value: Any) -> str:
+        if not isinstance(value, str) or value not in CURRENCIES:
+            raise ValueError("Must be an ISO 4217 currency code in capitals, such as KES.")
+        return value
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "string", "enum": sorted(CURRENCIES)}
+
+
+class Language(Field):
+    """A BCP 47 language tag, such as ``sw`` or ``en-KE``."""
+
+    tag = re.compile("[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8}){0,3}", re.ASCII)
+
+    def parse(self, value: Any) -> str:
+        if not isinstance(value, str) or not self.tag.fullmatch(value):
+            raise ValueError("Must be a language tag, such as sw or en-KE.")
+        return value
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{self.tag.pattern}$"}
+
+
+class Metadata(Field):
+    """An object of strings: at most 50 keys of 1 to 40 characters, values of at most 500.
+
+    Null as a value is let through where ``removable``: in a PATCH it removes the key.
+    """
+
+    keys, key_length, value_length = 50, 40, 500
+
+    def __init__(self, *, removable: bool = False) -> None:
+        self.removable = removable
+
+    def parse(self, value: Any) -> dict[str, str | None]:
+        if not isinstance(value, dict):
+            raise ValueError("Must be an object of strings.")
+        if len(value) > self.keys:
+            raise ValueError(f"Must have at most {self.keys} keys.")
+        for key, item in value.items():
+            try:
+                _text(key, 1, self.key_length)
+            except ValueError as error:
+                raise ValueError(f"Key {key[:40]!r}: {error}") from None
+            if item is None and self.removable:
+                continue
+            try:
+                _text(item, 0, self.value_length)
+            except ValueError as error:
+                raise ValueError(f"Value of {key!r}: {error}") from None
+        return value
+
+    def swagger(self) -> dict[str, Any]:
+        text: dict[str, Any] = {"type": "string", "maxLength": self.value_length}
+        if self.removable:
+            text["x-nullable"] = True
+        return {"type": "object", "additionalProperties": text}
+
+
+class Timestamp(Field):
+    """RFC 3339, UTC, with ``Z``. Outgoing only."""
+
+    def parse(self, value: Any) -> datetime:
+        raise ValueError("Is read-only.")
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "string", "format": "date-time"}
+
+
+class Body(colander.MappingSchema):
+    """Base of request bodies: an object whose every unknown field is an error.
+
+    ``read_only`` names fields that a client may send back as it read them; they are ignored.
+    """
+
+    read_only: tuple[str, ...] = ()
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        kw.setdefault("unknown", "raise")
+        super().__init__(*args, **kw)
+
+
+def node(typ: Field, description: str, **more: Any) -> colander.SchemaNode:
+    """A field: its type and what it means. ``missing=drop`` makes it optional, ``nullable=True`` lets null in."""
+    return colander.SchemaNode(typ, description=description, **more)
+
+
+def partial(schema: type[Body]) -> type[Body]:
+    """The PATCH twin of a body: the same fields, each of them optional, null in metadata removing a key."""
+
+    class Partial(schema):  # type: ignore[valid-type,misc]
+        def __init__(self, *args: Any, **kw: Any) -> None:
+            super().__init__(*args, **kw)
+            for child in self.children:
+                child.missing = colander.drop
+                if isinstance(child.typ, Metadata):
+                    child.typ = Metadata(removable=True)
+
+    Partial.__name__ = f"{schema.__name__}Patch"
+    return Partial

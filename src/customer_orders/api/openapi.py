@@ -1,0 +1,229 @@
+"""The Swagger 2.0 document, from cornice-swagger made valid and honest, and the dashboard that shows it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import urlsplit
+
+import colander
+from cornice_swagger import CorniceSwagger
+from cornice_swagger.converters.schema import ObjectTypeConverter, TypeConverter
+
+from customer_orders.api import NO_PERMISSION_REQUIRED, Operation, Service
+from customer_orders.api.fields import MAX_ID, Body
+from customer_orders.api.problems import BY_STATUS, CONTENT_TYPE, PROBLEMS
+from customer_orders.settings import section
+
+BASE_PATH = "/api"
+
+DESCRIPTION = """\
+Customers, their orders, and what became of the message about each.
+
+**Signing in**: use *Sign in* above, or send `Authorization: Bearer <access token>`.
+**Money**: `amount` is an integer in the minor unit of `currency`: 10000 with KES is KES 100.00.
+**Times** are RFC 3339 in UTC. **Slashes**: every path answers with and without the one at its end.
+**Lists** are bare arrays, newest first; the `Link` header leads to the next page.
+**Errors** are `application/problem+json` (RFC 9457) with a stable `code`.
+"""
+
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "A problem (RFC 9457).",
+    "required": ["type", "title", "status", "detail", "code", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "enum": sorted(PROBLEMS)},
+        "request_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["location", "name", "description"],
+                "properties": {
+                    "location": {"type": "string", "enum": ["body", "querystring"]},
+                    "name": {"type": "string"},
+                    "description": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+PATH_PARAMETERS: dict[str, dict[str, Any]] = {
+    "id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID},
+    "provider": {"type": "string", "description": "Name of an identity provider, such as google."},
+}
+
+
+class FieldConverter(TypeConverter):
+    """Our own field types know their Swagger."""
+
+    def __call__(self, node: colander.SchemaNode) -> dict[str, Any]:
+        converted: dict[str, Any] = dict(node.typ.swagger())
+        if node.description:
+            converted["description"] = node.description
+        if getattr(node, "nullable", False):
+            converted["x-nullable"] = True
+        if node.missing not in (colander.required, colander.drop, None):
+            converted["default"] = node.missing
+        return converted
+
+
+class ObjectConverter(ObjectTypeConverter):
+    """Objects: unknown fields are said to be refused where they are."""
+
+    def __call__(self, node: colander.SchemaNode) -> dict[str, Any]:
+        converted: dict[str, Any] = super().__call__(node)
+        converted.pop("title", None)
+        if isinstance(node, Body):
+            converted["additionalProperties"] = False
+        if getattr(node, "nullable", False):
+            converted["x-nullable"] = True
+        return converted
+
+
+class Document(CorniceSwagger):
+    """Our services, their operations read from :class:`customer_orders.api.Operation`."""
+
+    custom_type_converters = {colander.Mapping: ObjectConverter}
+    default_type_converter = FieldConverter
+
+    def _extract_operation_from_view(self, view: Any, args: dict[str, Any]) -> dict[str, Any]:
+        operation = next(item for item in args["validators"] if isinstance(item, Operation))
+        lines = (view.__doc__ or "").strip().partition("\n\n")
+        described: dict[str, Any] = {
+            "operationId": operation.operation_id,
+            "summary": " ".join(lines[0].split()).rstrip("."),
+            "produces": [*operation.produces, CONTENT_TYPE],
+            "security": [] if operation.public else [{"Bearer": []}],
+            "responses": self._responses(operation),
+        }
+        if lines[2]:
+            described["description"] = " ".join(lines[2].split())
+        if operation.body:
+            described["consumes"] = ["application/json"]
+        schema = colander.MappingSchema()
+        if operation.body:
+            schema.add(operation.body(name="body"))
+        if operation.query:
+            schema.add(operation.query(name="querystring"))
+        parameters = self.parameters.from_schema(schema)
+        if parameters:
+            described["parameters"] = [_tidy(parameter) for parameter in parameters]
+        return described
+
+    def _responses(self, operation: Operation) -> dict[str, Any]:
+        success: dict[str, Any] = {"description": _PHRASES.get(operation.status, "Done.")}
+        if isinstance(operation.returns, list):
+            success["schema"] = {"type": "array", "items": self._definition(operation.returns[0])}
+            success["headers"] = {
+                "Link": {"type": "string", "description": "The next page, if there is one."}
+            }
+        elif operation.returns:
+            success["schema"] = self._definition(operation.returns)
+        if operation.status == 201:
+            success["headers"] = {"Location": {"type": "string", "description": "Where the new thing is."}}
+        codes: dict[int, list[str]] = {}
+        for code in operation.problems:
+            codes.setdefault(PROBLEMS[code].status, []).append(code)
+        implied = [400, 500, 503]
+        implied += [] if operation.public else [401, 403]
+        implied += [413, 415] if operation.body else []
+        for status in implied:
+            codes.setdefault(status, [BY_STATUS[status]])
+        responses = {str(operation.status): success}
+        for status, names in sorted(codes.items()):
+            responses[str(status)] = {
+                "description": "; ".join(f"{PROBLEMS[name].title} (`{name}`)" for name in names),
+                "schema": {"$ref": "#/definitions/Problem"},
+            }
+        return responses
+
+    def _definition(self, schema: type[colander.MappingSchema]) -> dict[str, Any]:
+        name = schema.__name__
+        self.definitions.definition_registry[name] = self.definitions.type_converter(schema())
+        return {"$ref": f"#/definitions/{name}"}
+
+
+_PHRASES = {
+    200: "As asked.",
+    201: "Created.",
+    204: "Done; there is nothing to say.",
+    302: "To the identity provider.",
+}
+
+
+def _tidy(parameter: dict[str, Any]) -> dict[str, Any]:
+    """A parameter's nullability and its title have no place in Swagger 2.0."""
+    return {key: value for key, value in parameter.items() if key not in ("title", "x-nullable")}
+
+
+def document(registry: Any) -> dict[str, Any]:
+    """The document of one application (its own services, not the process's)."""
+    services = [service for service in registry.cornice_services.values() if getattr(service, "tags", None)]
+    public_url = urlsplit(section(registry, "app").public_url)
+    swagger: dict[str, Any] = {
+        "schemes": [public_url.scheme],
+        "host": public_url.netloc,
+        "consumes": ["application/json"],
+        "definitions": {"Problem": PROBLEM},
+        "securityDefinitions": {
+            "Bearer": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "Authorization",
+                "description": "`Bearer <access token>`; the dashboard adds the word Bearer by itself.",
+            }
+        },
+    }
+    generated = Document(services).generate(
+        title="Customer Orders",
+        version=version("customer-orders"),
+        base_path=BASE_PATH,
+        info={"description": DESCRIPTION},
+        swagger=swagger,
+    )
+    generated["paths"] = {
+        path.removeprefix(BASE_PATH): _with_path_parameters(path, item)
+        for path, item in sorted(generated["paths"].items())
+    }
+    return generated
+
+
+def _with_path_parameters(path: str, item: dict[str, Any]) -> dict[str, Any]:
+    names = re.findall(r"\{(\w+)\}", path)
+    if names:
+        item["parameters"] = [
+            {"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]} for name in names
+        ]
+    return item
+
+
+swagger = Service("document", "/api/api.json", tag="session")
+dashboard = Service("dashboard", "/", page=True, renderer="customer_orders:templates/dashboard.jinja2")
+
+
+@swagger.get(permission=NO_PERMISSION_REQUIRED, operation_id="document_read")
+def read_document(request: Any) -> dict[str, Any]:
+    """Read this document."""
+    told: dict[str, Any] = request.registry.swagger()
+    return told
+
+
+@dashboard.get(permission=NO_PERMISSION_REQUIRED, query=None)
+def show_dashboard(request: Any) -> dict[str, Any]:
+    """Swagger UI, with Sign in and Authorize."""
+    return {}
+
+
+def includeme(config: Any) -> None:
+    """Serve the document, made at its first use, when every service is known."""
+    registry = config.registry
+    registry.swagger = functools.cache(functools.partial(document, registry))
+    config.scan("customer_orders.api.openapi")

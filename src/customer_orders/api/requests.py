@@ -1,0 +1,89 @@
+"""What is done to every request before a view sees it: an id, a bounded body, one form of each path."""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+from typing import Any
+
+from pyramid.events import NewRequest
+from pyramid.interfaces import IRoutesMapper
+
+from customer_orders.errors import DomainError
+from customer_orders.settings import section
+
+HEADER = "X-Request-Id"
+ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+TOO_LARGE = "customer_orders.too_large"
+BOTH_FORMS = ("/api/", "/login")
+
+
+def request_id(request: Any) -> str:
+    """The id under which this request is logged: the caller's ``X-Request-Id`` if it is sane, else a new one.
+
+    Kept in the environ, so that it survives a retry.
+    """
+    environ = request.environ
+    if "customer_orders.request_id" not in environ:
+        given = request.headers.get(HEADER, "")
+        environ["customer_orders.request_id"] = (
+            given if ACCEPTED_ID.fullmatch(given) else secrets.token_hex(16)
+        )
+    told: str = environ["customer_orders.request_id"]
+    return told
+
+
+def bound_body(request: Any) -> None:
+    """Take in at most ``api.max_body`` bytes, whether a length was announced or not (chunked).
+
+    Called by pyramid_retry before it copies the body for another try; so the copy is bounded too. What is larger
+    is marked, and refused where problems can be rendered (:func:`on_new_request`).
+    """
+    environ = request.environ
+    limit = section(request.registry, "api").max_body
+    announced = request.content_length
+    if announced is None and environ.get("wsgi.input_terminated"):
+        body = environ["wsgi.input"].read(limit + 1)
+        announced = len(body)
+        environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(announced)
+    if announced is not None and announced > limit:
+        environ[TOO_LARGE] = True
+        environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(), "0"
+
+
+def on_new_request(event: Any) -> None:
+    """Give the answer its id, refuse what is too large, normalise the path."""
+    request = event.request
+    request.add_response_callback(_tell_id)
+    if TOO_LARGE in request.environ:
+        limit = section(request.registry, "api").max_body
+        raise DomainError(f"A body may be {limit} bytes long at most.", code="too-large")
+    _normalise(request)
+
+
+def _tell_id(request: Any, response: Any) -> None:
+    response.headers[HEADER] = request.request_id
+
+
+def _normalise(request: Any) -> None:
+    """Route ``/api/customers`` as ``/api/customers/`` and ``/api/customers/1/`` as ``/api/customers/1``.
+
+    Directly: a redirected POST would lose its body. A path that is a route as it stands stays as it is.
+    """
+    path = request.environ.get("PATH_INFO", "")
+    if not path.startswith(BOTH_FORMS):
+        return
+    mapper = request.registry.getUtility(IRoutesMapper)
+    if mapper(request)["route"] is not None:
+        return
+    request.environ["PATH_INFO"] = path[:-1] if path.endswith("/") else f"{path}/"
+    if mapper(request)["route"] is None:
+        request.environ["PATH_INFO"] = path
+
+
+def includeme(config: Any) -> None:
+    """Register the above."""
+    config.add_request_method(request_id, reify=True)
+    config.add_subscriber(on_new_request, NewRequest)
+    config.add_settings({"retry.activate_hook": "customer_orders.api.requests.bound_body"})

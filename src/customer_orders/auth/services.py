@@ -1,0 +1,163 @@
+"""Users found or made at sign-in, their roles, and their refresh tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from customer_orders import db
+from customer_orders.auth.models import ExternalIdentity, RefreshToken, User
+from customer_orders.errors import Conflict, NotFound, Unauthenticated
+from customer_orders.interfaces import Identity
+from customer_orders.settings import Section
+
+
+def role_of(identity: Identity, settings: Section) -> str | None:
+    """The role that the settings give to an identity; None: none.
+
+    An e-mail address counts only if the provider says it is verified; an ``@domain`` only against the domain that
+    the provider vouches for, never against the e-mail's own.
+    """
+    grants = {f"@{identity.domain}".lower()} if identity.domain else set()
+    if identity.email_verified is True:
+        grants.add(identity.email.lower())
+    for role, grantees in (("admin", settings.admins), ("clerk", settings.clerks)):
+        if grants & {grantee.lower() for grantee in grantees}:
+            return role
+    return None if settings.default_role == "none" else str(settings.default_role)
+
+
+def sign_in(session: Session, provider: str, identity: Identity, settings: Section) -> User:
+    """The user known to ``provider`` as ``identity.subject``, made if new; name and role as of now."""
+    now = db.now(session)
+    known = session.scalar(
+        select(ExternalIdentity).where(
+            ExternalIdentity.provider == provider, ExternalIdentity.subject == identity.subject
+        )
+    )
+    if known is None:
+        user = User(created_at=now)
+        session.add(ExternalIdentity(provider=provider, subject=identity.subject, user=user, created_at=now))
+    else:
+        user = known.user
+    user.email = identity.email[:320]
+    user.name = identity.name[:255]
+    user.role = role_of(identity, settings)
+    user.updated_at = now
+    session.flush()
+    return user
+
+
+def local_user(session: Session, email: str, role: str) -> User:
+    """The user whom the command line knows by ``email`` (provider ``cli``), made if need be, with ``role`` granted.
+
+    Apart from anyone who signs in with that address: an address alone never proves an identity.
+    """
+    now = db.now(session)
+    known = session.scalar(
+        select(ExternalIdentity).where(
+            ExternalIdentity.provider == "cli", ExternalIdentity.subject == email.lower()
+        )
+    )
+    if known is not None:
+        user = known.user
+    else:
+        user = User(email=email, name=email, created_at=now)
+        session.add(ExternalIdentity(provider="cli", subject=email.lower(), user=user, created_at=now))
+    user.granted_role = role
+    user.updated_at = now
+    session.flush()
+    return user
+
+
+def find_user(session: Session, who: str) -> User:
+    """The user with this id or e-mail address. Raises ``NotFound``, or ``Conflict`` if the address is several users'."""
+    if who.isascii() and who.isdigit():
+        found: Sequence[User] = session.scalars(select(User).where(User.id == int(who))).all()
+    else:
+        found = session.scalars(select(User).where(User.email == who).order_by(User.id)).all()
+    if not found:
+        raise NotFound(f"No user is {who!r}; see `customer-orders user list`.")
+    if len(found) > 1:
+        ids = ", ".join(str(user.id) for user in found)
+        raise Conflict(f"{who!r} is the address of several users: {ids}. Give the id.")
+    return found[0]
+
+
+def list_users(session: Session) -> Sequence[User]:
+    """Every user, oldest first."""
+    return session.scalars(select(User).order_by(User.id)).all()
+
+
+def grant(session: Session, who: str, role: str | None) -> User:
+    """Give a user a role that wins over the settings'; None takes it back. Raises as :func:`find_user`."""
+    user = find_user(session, who)
+    user.granted_role, user.updated_at = role, db.now(session)
+    return user
+
+
+def disable(session: Session, who: str, *, disabled: bool) -> User:
+    """Shut a user out, or let them in again. Raises as :func:`find_user`."""
+    user = find_user(session, who)
+    user.disabled, user.updated_at = disabled, db.now(session)
+    return user
+
+
+def _hash(token: str) -> str:
+    # A fast hash does: the token has 256 random bits, there is nothing to guess.
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def issue_refresh_token(session: Session, user_id: int, settings: Section) -> str:
+    """A new refresh token; only its hash is kept."""
+    now = db.now(session)
+    token = secrets.token_urlsafe(32)
+    session.add(
+        RefreshToken(
+            user_id=user_id,
+            token_hash=_hash(token),
+            created_at=now,
+            expires_at=now + timedelta(seconds=settings.refresh_seconds),
+        )
+    )
+    session.flush()
+    return token
+
+
+def spend_refresh_token(session: Session, token: str) -> User:
+    """The user whose token this is; the token is spent with it, once (one atomic update).
+
+    Raises ``Unauthenticated``, always in the same words, if it is unknown, spent, revoked or expired, or its user
+    has no access any more.
+    """
+    user_id = _spend(session, token)
+    user = None if user_id is None else session.get(User, user_id)
+    if user is None or user.disabled or user.effective_role is None:
+        raise Unauthenticated(
+            "The refresh token is unknown, spent, revoked or expired.", code="invalid-refresh-token"
+        )
+    return user
+
+
+def revoke_refresh_token(session: Session, token: str) -> None:
+    """End a refresh token. One that is unknown or ended already is no error (RFC 7009, section 2.2)."""
+    _spend(session, token)
+
+
+def _spend(session: Session, token: str) -> int | None:
+    now = db.now(session)
+    return session.execute(
+        update(RefreshToken)
+        .where(
+            RefreshToken.token_hash == _hash(token),
+            RefreshToken.spent_at.is_(None),
+            RefreshToken.expires_at > now,
+        )
+        .values(spent_at=now)
+        .returning(RefreshToken.user_id)
+    ).scalar_one_or_none()

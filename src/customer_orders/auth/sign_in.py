@@ -1,0 +1,90 @@
+"""The state of a sign-in between redirect and call-back, in a signed, short-lived cookie (RFC 9700, section 2.1)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from webob.cookies import SignedCookieProfile
+
+from customer_orders.errors import DomainError
+from customer_orders.settings import section
+
+COOKIE = "customer_orders_sign_in"
+
+
+@dataclass(frozen=True)
+class SignInState:
+    """What must be the same in redirect and call-back. ``expires``: Unix time in seconds."""
+
+    provider: str
+    state: str
+    nonce: str
+    code_verifier: str
+    expires: int
+
+    @property
+    def code_challenge(self) -> str:
+        """S256 of the verifier (RFC 7636, section 4.2)."""
+        digest = hashlib.sha256(self.code_verifier.encode()).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def begin(provider: str, seconds: int) -> SignInState:
+    """A fresh state for one sign-in."""
+    return SignInState(
+        provider=provider,
+        state=secrets.token_urlsafe(32),
+        nonce=secrets.token_urlsafe(32),
+        code_verifier=secrets.token_urlsafe(48),
+        expires=int(time.time()) + seconds,
+    )
+
+
+def _profile(request: Any) -> Any:
+    settings = request.registry
+    return SignedCookieProfile(
+        section(settings, "jwt").private_key,
+        "customer_orders.sign_in",
+        COOKIE,
+        secure=section(settings, "app").public_url.startswith("https:"),
+        max_age=section(settings, "auth").sign_in_seconds,
+        httponly=True,
+        samesite="Lax",
+        path="/api/",
+    ).bind(request)
+
+
+def keep(request: Any, response: Any, state: SignInState) -> None:
+    """Give the browser the cookie."""
+    _profile(request).set_cookies(response, asdict(state))
+
+
+def forget(request: Any, response: Any) -> None:
+    """Take the cookie back: a state is good for one call-back."""
+    _profile(request).set_cookies(response, None, max_age=0)
+
+
+def resume(request: Any, provider: str) -> SignInState:
+    """The state that this call-back belongs to. Raises ``DomainError`` if it belongs to none."""
+    try:
+        kept = SignInState(**(_profile(request).get_value() or {}))
+    except TypeError:
+        kept = None
+    given = request.GET.get("state", "")
+    if (
+        kept is None
+        or kept.provider != provider
+        or kept.expires < time.time()
+        or not hmac.compare_digest(kept.state.encode(), given.encode())
+    ):
+        raise DomainError(
+            "The sign-in took too long, was begun in another browser or tab, or was finished already.",
+            code="sign-in-expired",
+        )
+    return kept

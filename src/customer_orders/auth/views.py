@@ -1,0 +1,169 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pyramid.httpexceptions import HTTPFound, HTTPNoContent
+from pyramid.renderers import render
+
+from customer_orders.api import NO_PERMISSION_REQUIRED, Service
+from customer_orders.api.problems import prefers_html
+from customer_orders.auth import schemas, services, sign_in
+from customer_orders.auth.policy import Permission
+from customer_orders.auth.resources import Collection, Provider
+from customer_orders.errors import DomainError, Forbidden, Unavailable
+from customer_orders.interfaces import IdentityProviderUnavailable, IdentityRefused
+from customer_orders.settings import section
+
+log = logging.getLogger(__name__)
+
+login = Service("login", "/login/", page=True, renderer="customer_orders:templates/login.jinja2")
+redirect = Service(
+    "oauth2_redirect", "/api/{provider}-oauth2/redirect/", tag="session", page=True, factory=Provider
+)
+callback = Service(
+    "oauth2_callback", "/api/{provider}-oauth2/callback/", tag="session", page=True, factory=Provider
+)
+refresh = Service("token_refresh", "/api/token/refresh", tag="session", factory=Collection)
+revoke = Service("token_revoke", "/api/token/revoke", tag="session", factory=Collection)
+me = Service("me", "/api/me", tag="session", factory=Collection)
+
+
+@login.get(permission=NO_PERMISSION_REQUIRED, query=None)
+def show_login(request: Any) -> dict[str, Any]:
+    """One button for each identity provider."""
+    return {"providers": sorted(request.registry.plugins.identity_providers.items())}
+
+
+def _redirect_uri(request: Any) -> str:
+    return f"{section(request.registry, 'app').public_url}/api/{request.context.name}-oauth2/callback/"
+
+
+@redirect.get(permission=NO_PERMISSION_REQUIRED, operation_id="sign_in_redirect", query=None, status=302)
+def start_sign_in(request: Any) -> Any:
+    """Send the browser to the identity provider."""
+    state = sign_in.begin(request.context.name, section(request.registry, "auth").sign_in_seconds)
+    try:
+        url = request.context.provider.authorization_url(
+            redirect_uri=_redirect_uri(request),
+            state=state.state,
+            nonce=state.nonce,
+            code_challenge=state.code_challenge,
+        )
+    except IdentityProviderUnavailable as error:
+        raise _provider_down(request, error) from error
+    response = HTTPFound(url)
+    response.cache_control = "no-store"
+    sign_in.keep(request, response, state)
+    return response
+
+
+@callback.get(
+    permission=NO_PERMISSION_REQUIRED,
+    operation_id="sign_in_callback",
+    query=None,
+    returns=schemas.SignedIn,
+    produces=("application/json", "text/html"),
+    problems=("sign-in-expired", "sign-in-refused", "no-role"),
+)
+def finish_sign_in(request: Any) -> Any:
+    """Take the provider's answer and hand out two tokens.
+
+    JSON, or a page for a browser.
+    """
+    request.add_response_callback(_finish)
+    identity = _identify(request)
+    settings = section(request.registry, "auth")
+    user = services.sign_in(request.dbsession, request.context.name, identity, settings)
+    if user.disabled or user.effective_role is None:
+        # Keep the user, so that an operator can grant a role; the refusal itself would roll it back.
+        request.tm.commit()
+        request.tm.begin()
+        raise Forbidden(f"{identity.email} has no role here. Ask an administrator for one.", code="no-role")
+    pair = _pair(request, user.id)
+    if not prefers_html(request):
+        return {"tokens": pair}
+    page = render("customer_orders:templates/tokens.jinja2", {"tokens": pair, "user": user}, request=request)
+    request.response.content_type = "text/html"
+    request.response.text = page
+    return request.response
+
+
+def _finish(request: Any, response: Any) -> None:
+    sign_in.forget(request, response)
+    response.headers["Cache-Control"] = "no-store"
+
+
+def _identify(request: Any) -> Any:
+    """Ask the provider who this is. No statement has run yet, so no transaction is open while we wait."""
+    try:
+        given = {key: request.GET.get(key, "") for key in ("code", "error")}
+    except UnicodeDecodeError:
+        raise DomainError("The query string is not UTF-8.", code="malformed") from None
+    state = sign_in.resume(request, request.context.name)
+    refused = Forbidden("The identity provider did not confirm who you are.", code="sign-in-refused")
+    if given["error"] or not given["code"]:
+        log.info("sign-in by %s ended without a code (request %s)", request.context.name, request.request_id)
+        raise refused
+    try:
+        return request.context.provider.identify(
+            redirect_uri=_redirect_uri(request),
+            code=given["code"],
+            nonce=state.nonce,
+            code_verifier=state.code_verifier,
+        )
+    except IdentityRefused as error:
+        log.warning("sign-in by %s refused (request %s): %s", request.context.name, request.request_id, error)
+        raise refused from error
+    except IdentityProviderUnavailable as error:
+        raise _provider_down(request, error) from error
+
+
+def _provider_down(request: Any, error: Exception) -> Unavailable:
+    log.error(
+        "identity provider %s does not answer (request %s): %s",
+        request.context.name,
+        request.request_id,
+        error,
+    )
+    return Unavailable("The identity provider does not answer.")
+
+
+def _pair(request: Any, user_id: int) -> dict[str, str]:
+    return {
+        "access": request.registry.access_tokens.create_token(str(user_id)),
+        "refresh": services.issue_refresh_token(
+            request.dbsession, user_id, section(request.registry, "auth")
+        ),
+    }
+
+
+@refresh.post(
+    permission=NO_PERMISSION_REQUIRED,
+    body=schemas.RefreshBody,
+    returns=schemas.Tokens,
+    problems=("invalid-refresh-token",),
+)
+def refresh_tokens(request: Any) -> dict[str, str]:
+    """Spend a refresh token for a new pair."""
+    request.response.headers["Cache-Control"] = "no-store"
+    user = services.spend_refresh_token(request.dbsession, request.validated["body"]["refresh"])
+    return _pair(request, user.id)
+
+
+@revoke.post(permission=NO_PERMISSION_REQUIRED, body=schemas.RefreshBody, status=204)
+def revoke_token(request: Any) -> Any:
+    """End a refresh token.
+
+    One that is unknown or ended already is no error.
+    """
+    services.revoke_refresh_token(request.dbsession, request.validated["body"]["refresh"])
+    return HTTPNoContent()
+
+
+@me.get(permission=Permission.ME_READ, operation_id="me_read", returns=schemas.Me)
+def read_me(request: Any) -> dict[str, Any]:
+    """Read the signed-in user."""
+    return schemas.me(request.identity)

@@ -1,0 +1,164 @@
+"""``customer-orders``: what an operator does from a shell. Every command takes the deployment's INI by ``-c``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import click
+from pyramid.exceptions import ConfigurationError
+from pyramid.paster import get_app, setup_logging
+
+from customer_orders import migrations
+from customer_orders.auth import services as auth
+from customer_orders.auth.policy import ROLES
+from customer_orders.db import make_folder
+from customer_orders.errors import DomainError
+from customer_orders.notifications.dispatch import EmbeddedDispatcher
+from customer_orders.plugins import installed
+from customer_orders.settings import InvalidSettings, section
+
+
+def _registry(config: str) -> Any:
+    """The application of an INI, without serving it."""
+    setup_logging(config)
+    try:
+        return get_app(config).registry
+    except (InvalidSettings, ConfigurationError) as error:
+        raise click.ClickException(f"{config}: {error}") from None
+
+
+def with_registry(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command its ``-c INI`` and the application of it as first argument; domain errors become sentences."""
+
+    def run(config: str, **options: Any) -> None:
+        try:
+            command(_registry(config), **options)
+        except DomainError as error:
+            raise click.ClickException(error.detail) from None
+
+    run.__doc__ = command.__doc__
+    run.__name__ = command.__name__
+    run.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    return click.option(
+        "-c",
+        "--config",
+        required=True,
+        type=click.Path(exists=True, dir_okay=False),
+        envvar="CUSTOMER_ORDERS_CONFIG",
+        help="INI file of the deployment (variable CUSTOMER_ORDERS_CONFIG).",
+    )(run)
+
+
+@click.group()
+@click.version_option(package_name="customer-orders")
+def main() -> None:
+    """Customer Orders: the order book of a merchant."""
+
+
+@main.group("db")
+def database() -> None:
+    """The database."""
+
+
+@database.command()
+@with_registry
+def upgrade(registry: Any) -> None:
+    """Bring the database's schema to what this version needs."""
+    make_folder(registry.database)
+    migrations.upgrade(registry.database.engine)
+    click.echo(f"The database is at {migrations.head()}.", err=True)
+
+
+@main.group()
+def token() -> None:
+    """Access tokens."""
+
+
+@token.command("create")
+@with_registry
+@click.option("--email", required=True, help="Whom the token is for; made if need be.")
+@click.option("--role", required=True, type=click.Choice(list(ROLES)), help="Role to grant them.")
+def create_token(registry: Any, email: str, role: str) -> None:
+    """Print an access token, and nothing else on stdout.
+
+    The user is the command line's own for that address, apart from anyone who signs in with it.
+    """
+    with registry.database.transaction() as session:
+        user_id = auth.local_user(session, email, role).id
+    click.echo(registry.access_tokens.create_token(str(user_id)))
+
+
+@main.group()
+def user() -> None:
+    """The staff."""
+
+
+@user.command("list")
+@with_registry
+def list_users(registry: Any) -> None:
+    """List users: id, e-mail, role, where the role comes from, state."""
+    with registry.database.transaction(writes=False) as session:
+        for found in auth.list_users(session):
+            origin = "granted" if found.granted_role else "by sign-in"
+            state = "disabled" if found.disabled else "active"
+            click.echo(f"{found.id}\t{found.email}\t{found.effective_role or 'none'}\t{origin}\t{state}")
+
+
+@user.command("grant")
+@with_registry
+@click.argument("who")
+@click.argument("role", type=click.Choice([*ROLES, "none"]))
+def grant_role(registry: Any, who: str, role: str) -> None:
+    """Give the user WHO (id or e-mail) a ROLE that wins over the settings'; none takes the grant back."""
+    with registry.database.transaction() as session:
+        found = auth.grant(session, who, None if role == "none" else role)
+        click.echo(f"{found.email} (user {found.id}) is {found.effective_role or 'without a role'} now.")
+
+
+@user.command("disable")
+@with_registry
+@click.argument("who")
+@click.option("--undo", is_flag=True, help="Let the user in again.")
+def disable_user(registry: Any, who: str, undo: bool) -> None:
+    """Shut the user WHO (id or e-mail) out, at once."""
+    with registry.database.transaction() as session:
+        found = auth.disable(session, who, disabled=not undo)
+        click.echo(f"{found.email} (user {found.id}) is {'disabled' if found.disabled else 'active'} now.")
+
+
+@main.command("plugins")
+@with_registry
+def list_plugins(registry: Any) -> None:
+    """List plugins: installed, enabled, and what each enabled one registered."""
+    registered = registry.plugins.by_plugin
+    for name, point in sorted(installed().items()):
+        state = ", ".join(registered[name]) or "registers nothing" if name in registered else "not enabled"
+        distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "?"
+        click.echo(f"{name}\t{distribution}\t{state}")
+
+
+@main.command("settings")
+@with_registry
+def show_settings(registry: Any) -> None:
+    """Show every setting, its value (secrets masked), and where it came from."""
+    for name, found in sorted(registry.sections.items()):
+        for key in found:
+            full = f"{name}.{key}" if name else key
+            click.echo(f"{full} = {found.display(key)}\t[{found.origins[key]}]")
+
+
+@main.command()
+@with_registry
+def worker(registry: Any) -> None:
+    """Deliver messages until SIGTERM: for notifications.dispatcher = worker."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    dispatcher = EmbeddedDispatcher(section(registry, "notifications").poll_interval)
+    dispatcher.start(registry.outbox)
+    click.echo("The worker is delivering.", err=True)
+    stopping.wait()
+    dispatcher.stop()

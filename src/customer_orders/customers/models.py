@@ -1,0 +1,28 @@
+"""Customers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from customer_orders.db import Base, primary_key
+
+
+class Customer(Base):
+    """A person who orders. ``phone_number``: E.164; ``language``: BCP 47."""
+
+    __tablename__ = "customers"
+
+    id: Mapped[int] = primary_key()
+    username: Mapped[str] = mapped_column(String(255))
+    phone_number: Mapped[str] = mapped_column(String(32))
+    reference: Mapped[str | None] = mapped_column(String(255))
+    # the attribute `metadata` is taken by SQLAlchemy
+    extra: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, default=dict)
+    language: Mapped[str | None] = mapped_column(String(35))
+    sms_opt_out: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]

@@ -1,0 +1,73 @@
+"""What goes in and out of the customer services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import colander
+
+from customer_orders.api.fields import (
+    Body,
+    Flag,
+    Integer,
+    Language,
+    Metadata,
+    Phone,
+    Text,
+    Timestamp,
+    node,
+    partial,
+)
+from customer_orders.customers.models import Customer
+
+
+class CustomerBody(Body):
+    """A customer as a client writes it. In a PUT, an optional field left out keeps its value; null clears it."""
+
+    read_only = ("id", "created_at", "updated_at")
+
+    username = node(Text(), "Name of the customer.")
+    phone_number = node(
+        Phone(),
+        "Phone number in any way people write it; without a country code, of the deployment's region.",
+    )
+    reference = node(Text(), "Your own reference for the customer.", missing=colander.drop, nullable=True)
+    metadata = node(Metadata(), "Up to 50 strings of your own, by key.", missing=colander.drop, nullable=True)
+    language = node(
+        Language(), "Language tag for messages, such as sw.", missing=colander.drop, nullable=True
+    )
+    sms_opt_out = node(
+        Flag(), "Whether the customer wants no SMS; obeyed.", missing=colander.drop, nullable=True
+    )
+
+
+CustomerPatch = partial(CustomerBody)
+
+
+class CustomerRead(colander.MappingSchema):
+    """A customer."""
+
+    id = node(Integer(1), "Id of the customer.")
+    username = node(Text(), "Name of the customer.")
+    phone_number = node(Text(maximum=32), "Phone number, E.164.")
+    reference = node(Text(), "Your own reference for the customer.", nullable=True)
+    metadata = node(Metadata(), "Strings of your own, by key.")
+    language = node(Text(maximum=35), "Language tag for messages.", nullable=True)
+    sms_opt_out = node(Flag(), "Whether the customer wants no SMS.")
+    created_at = node(Timestamp(), "When it was created.")
+    updated_at = node(Timestamp(), "When it last changed.")
+
+
+def customer(found: Customer) -> dict[str, Any]:
+    """A customer as JSON."""
+    return {
+        "id": found.id,
+        "username": found.username,
+        "phone_number": found.phone_number,
+        "reference": found.reference,
+        "metadata": found.extra,
+        "language": found.language,
+        "sms_opt_out": found.sms_opt_out,
+        "created_at": found.created_at,
+        "updated_at": found.updated_at,
+    }

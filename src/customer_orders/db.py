@@ -1,0 +1,240 @@
+"""The database: engines, a session for each request, its transaction, retry, and the time.
+
+SQLite and PostgreSQL behave alike to everything above: a request that reads cannot write, concurrent updates are
+not lost, times are aware UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import zope.sqlalchemy
+from pyramid_retry import mark_error_retryable
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Engine,
+    Integer,
+    MetaData,
+    Numeric,
+    String,
+    TypeDecorator,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+from sqlalchemy.types import TypeEngine
+
+from customer_orders.events import Listener
+from customer_orders.settings import Section, section
+
+# Milliseconds for which a SQLite writer waits for its turn.
+SQLITE_BUSY_TIMEOUT = 10_000
+# Seconds to reach a PostgreSQL server.
+CONNECT_TIMEOUT = 5
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC; SQLite, which keeps no zone, is given UTC and believed."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class FourPlaces(TypeDecorator[Decimal]):
+    """A decimal with four places; text on SQLite, which has no decimals."""
+
+    impl = Numeric(14, 4)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(String(20) if dialect.name == "sqlite" else Numeric(14, 4))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        return f"{value:.4f}" if value is not None and dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
+class Base(DeclarativeBase):
+    """Every table. Constraints have predictable names, so that migrations can speak of them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UTCDateTime}
+    # Without it SQLite hands the id of a deleted row to the next one.
+    __table_args__: Any = {"sqlite_autoincrement": True}
+
+
+BigInt = BigInteger().with_variant(Integer, "sqlite")
+
+
+def primary_key() -> Any:
+    """An integer id that is never used twice."""
+    return mapped_column(BigInt, primary_key=True)
+
+
+class Database:
+    """One application's database: its engine, and sessions that carry the listeners for events.
+
+    :param clock_offset: added to the time that :func:`now` tells; for tests.
+    """
+
+    def __init__(self, settings: Section) -> None:
+        self.url = make_url(settings.url)
+        self.engine = _engine(self.url, settings)
+        self.listeners: dict[type, list[Listener]] = {}
+        self.clock_offset = timedelta()
+        self._reading = self.engine.execution_options(
+            writes=False, **({"postgresql_readonly": True} if self.engine.name == "postgresql" else {})
+        )
+
+    def session(self, *, writes: bool = True) -> Session:
+        """A new session. One that does not write takes no lock on SQLite and may not write on PostgreSQL."""
+        session = Session(self.engine if writes else self._reading, expire_on_commit=False)
+        session.info["listeners"] = self.listeners
+        session.info["database"] = self
+        return session
+
+    @contextmanager
+    def transaction(self, *, writes: bool = True) -> Iterator[Session]:
+        """A session whose transaction is committed at the end of the block; for all that is not a request."""
+        with self.session(writes=writes) as session, session.begin():
+            yield session
+
+
+def _engine(url: URL, settings: Section) -> Engine:
+    options: dict[str, Any] = {
+        "pool_size": settings.pool_size,
+        "max_overflow": settings.max_overflow,
+        "pool_timeout": settings.pool_timeout,
+        "pool_pre_ping": True,
+    }
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, **options)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        engine = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT}, **options)
+    event.listen(engine, "handle_error", _mark_retryable)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # None: the driver begins no transaction by itself, _begin_sqlite does. The driver's own way begins one at the
+    # first write only, after the read on which the write is based: updates get lost.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", f"busy_timeout={SQLITE_BUSY_TIMEOUT}"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    writes = connection.get_execution_options().get("writes", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _mark_retryable(context: ExceptionContext) -> None:
+    """Serialization failures and deadlocks (SQLSTATE class 40) are worth another try, at COMMIT too.
+
+    pyramid_tm asks the data manager, which is gone once COMMIT has failed; so the error itself is marked.
+    """
+    state = getattr(context.original_exception, "sqlstate", None) or ""
+    if state.startswith("40") and context.sqlalchemy_exception is not None:
+        mark_error_retryable(context.sqlalchemy_exception)
+
+
+def now(session: Session) -> datetime:
+    """The time: the database server's on PostgreSQL, so that many machines agree; the host's on SQLite."""
+    database: Database = session.info["database"]
+    if database.engine.name == "postgresql":
+        told = session.execute(select(func.clock_timestamp())).scalar_one().astimezone(UTC)
+    else:
+        told = datetime.now(UTC)
+    return told + database.clock_offset
+
+
+def keyset(session: Session, statement: Any, column: Any, limit: int, before: int | None) -> Sequence[Any]:
+    """The newest rows first, from below the id ``before``; one more than ``limit`` where there are more.
+
+    Costs the same on the first page and on the last (no OFFSET).
+    """
+    if before is not None:
+        statement = statement.where(column < before)
+    return session.scalars(statement.order_by(column.desc()).limit(limit + 1)).all()
+
+
+def merged(old: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Metadata after ``changes``: a null value removes its key (RFC 7396), null as a whole removes them all."""
+    if changes is None:
+        return {}
+    return {key: value for key, value in {**old, **changes}.items() if value is not None}
+
+
+def after_commit(session: Session, act: Callable[[], None]) -> None:
+    """Call ``act`` once this session's transaction is committed; never if it is rolled back."""
+    event.listen(session, "after_commit", lambda _: act(), once=True)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the database could not be reached or was too busy: not the request's fault, worth another try."""
+    return isinstance(error, OperationalError)
+
+
+def make_folder(database: Database) -> None:
+    """Make the folder of a SQLite file."""
+    if database.engine.name == "sqlite" and database.url.database:
+        Path(database.url.database).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _request_session(request: Any) -> Session:
+    """The session of this request; opened at first use, ended by pyramid_tm with the request's transaction."""
+    writes = (
+        request.method not in ("GET", "HEAD")
+        or getattr(request.matched_route, "name", None) in request.registry.writing_routes
+    )
+    session: Session = request.registry.database.session(writes=writes)
+    zope.sqlalchemy.register(session, transaction_manager=request.tm)
+    return session
+
+
+def includeme(config: Any) -> None:
+    """Connect lazily: nothing here opens a connection, so the process may still fork."""
+    registry = config.registry
+    registry.database = Database(section(registry, "sqlalchemy"))
+    registry.writing_routes = set()
+    config.include("pyramid_tm")
+    config.include("pyramid_retry")
+    config.add_directive(
+        "add_listener",
+        lambda config, kind, function: registry.database.listeners.setdefault(kind, []).append(function),
+    )
+    # A GET that has to write, such as the sign-in call-back, says so by its route's name.
+    config.add_directive("add_writing_route", lambda config, name: registry.writing_routes.add(name))
+    config.add_request_method(_request_session, "dbsession", reify=True)

@@ -1,0 +1,63 @@
+"""What happens in the order book, as frozen plain data, and :func:`announce`.
+
+A service announces; listeners run in the same session and transaction, so what they write is committed or
+rolled back with what they heard about. ``db.py`` puts the listeners into the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+Listener = Callable[[Session, Any], None]
+
+
+@dataclass(frozen=True)
+class CustomerFacts:
+    """The customer as a message needs them. ``phone_number``: E.164."""
+
+    id: int
+    username: str
+    phone_number: str
+    reference: str | None
+    language: str | None
+    sms_opt_out: bool
+
+
+@dataclass(frozen=True)
+class OrderFacts:
+    """The order as a message needs it. ``amount``: minor units of ``currency`` (ISO 4217)."""
+
+    id: int
+    item: str
+    amount: int
+    currency: str
+    reference: str | None
+
+
+@dataclass(frozen=True)
+class OrderPlaced:
+    """An order was recorded."""
+
+    order: OrderFacts
+    customer: CustomerFacts
+
+
+@dataclass(frozen=True)
+class OrderDeleted:
+    """An order is about to be deleted; announced before its row goes."""
+
+    order_id: int
+
+
+def announce(session: Session, event: object) -> None:
+    """Tell every listener for this kind of event, in the order in which they were registered.
+
+    A listener that raises makes the transaction fail: nothing is half done.
+    """
+    listeners: dict[type, list[Listener]] = session.info["listeners"]
+    for listener in listeners.get(type(event), ()):
+        listener(session, event)

@@ -1,0 +1,45 @@
+"""Whether the process lives (``/livez``) and is ready for requests (``/readyz``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from customer_orders import migrations
+from customer_orders.api import NO_PERMISSION_REQUIRED, Service
+from customer_orders.api.problems import respond
+
+livez = Service("livez", "/livez")
+readyz = Service("readyz", "/readyz")
+
+
+@livez.get(permission=NO_PERMISSION_REQUIRED, query=None)
+def live(request: Any) -> dict[str, str]:
+    """The process answers. Touches nothing else: a database that is away is no reason to restart it."""
+    return {"status": "ok"}
+
+
+@readyz.get(permission=NO_PERMISSION_REQUIRED, query=None)
+def ready(request: Any) -> Any:
+    """The database answers and has the schema of this code."""
+    checks = {"database": "ok", "migrations": "ok"}
+    try:
+        current = migrations.current(request.dbsession.connection())
+    except SQLAlchemyError:
+        checks = {"database": "does not answer", "migrations": "unknown"}
+    else:
+        if current != request.registry.migration_head:
+            checks["migrations"] = (
+                f"database at {current or 'nothing'}, code at {request.registry.migration_head}; "
+                "run `customer-orders db upgrade`"
+            )
+    if set(checks.values()) == {"ok"}:
+        return {"status": "ok", "checks": checks}
+    return respond(request, "unavailable", "Not ready for requests.", checks=checks)
+
+
+def includeme(config: Any) -> None:
+    """Register both."""
+    config.registry.migration_head = migrations.head()
+    config.scan("customer_orders.health")

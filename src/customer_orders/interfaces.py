@@ -1,0 +1,212 @@
+"""The whole plugin contract, on one page. A plugin imports this module and nothing else of the core.
+
+A plugin is a distribution with an entry point::
+
+    [options.entry_points]
+    customer_orders.plugins =
+        pigeon = customer_orders_pigeon:includeme
+
+and an ``includeme(config)`` that calls one or more of four directives:
+
+``config.plugin_settings(name, Schema)``
+    Reads the section ``name.*`` by a colander schema and returns it, attributes named as its nodes. An INI key
+    ``name.api_key`` is overridden by the variable ``NAME_API_KEY``, and by the file named in
+    ``NAME_API_KEY_FILE``. Mark a node ``secret=True`` and it is never printed.
+``config.add_notifier(name, notifier)``
+    Offers an :class:`INotifier`; a deployment chooses it by ``notifications.sms = name``.
+``config.add_identity_provider(name, provider)``
+    Offers an :class:`IIdentityProvider` at ``/api/{name}-oauth2/redirect/``.
+``config.add_dispatcher(name, dispatcher)``
+    Offers an :class:`IDispatcher`; a deployment chooses it by ``notifications.dispatcher = name``.
+
+``includeme`` runs once for each application and does no network I/O. Objects may be called from many threads.
+State, nonce, PKCE, users, tokens, retries, leases, deduplication and phone numbers are the core's work.
+"""
+
+# mypy: disable-error-code="empty-body,misc"
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from zope.interface import Attribute, Interface
+
+__all__ = [
+    "ChannelDown",
+    "Cost",
+    "IDeliveryReports",
+    "IDispatcher",
+    "IIdentityProvider",
+    "INotifier",
+    "IOutbox",
+    "Identity",
+    "IdentityProviderUnavailable",
+    "IdentityRefused",
+    "Message",
+    "NotSent",
+    "Receipt",
+    "Rejected",
+    "Report",
+    "Unavailable",
+    "Uncertain",
+]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message to one person.
+
+    :param key: stable for a notification over all its attempts: an idempotency key, for providers that have one.
+    :param channel: ``sms``.
+    :param to: the address; for ``sms`` an E.164 number, already validated.
+    :param text: the words, already rendered.
+    :param subject: for channels that have one.
+    :param language: BCP 47 tag of the text, if known.
+    """
+
+    key: str
+    channel: str
+    to: str
+    text: str
+    subject: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the provider charges: ``amount`` with up to four decimal places, ``currency`` in ISO 4217."""
+
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The provider took the message. ``reference`` is the provider's own id; ``cost`` is None if not told."""
+
+    reference: str
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a delivery report says, in our words: ``status`` is one of sent, delivered, failed, expired."""
+
+    reference: str
+    status: str
+    reason: str | None = None
+    to: str | None = None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who signed in.
+
+    :param subject: the provider's stable id of the person; never an e-mail address that can change hands.
+    :param email_verified: exactly what the provider says; roles by e-mail need it to be true.
+    :param domain: the organisation that the provider vouches for (Google's ``hd``), never cut out of the e-mail
+        by guesswork.
+    """
+
+    subject: str
+    email: str
+    email_verified: bool
+    name: str
+    domain: str | None = None
+
+
+class NotSent(Exception):
+    """Base of what :meth:`INotifier.send` may raise. ``reason`` is kept with the attempt: no secret, no text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Rejected(NotSent):
+    """Permanent for this recipient: never retried. ``suppressed``: the provider blocklists the recipient."""
+
+    def __init__(self, reason: str, *, suppressed: bool = False) -> None:
+        super().__init__(reason)
+        self.suppressed = suppressed
+
+
+class Unavailable(NotSent):
+    """Certainly not sent; worth another try. ``retry_after``: seconds the provider asks for, if it does."""
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class ChannelDown(NotSent):
+    """The account or the provider is down: nobody's message would pass. Burns no attempt."""
+
+
+class Uncertain(NotSent):
+    """May or may not have been sent: becomes ``unknown`` and is never silently sent again."""
+
+
+class IdentityRefused(Exception):
+    """The provider's answer proves no identity. The text goes to the log, not to the person."""
+
+
+class IdentityProviderUnavailable(Exception):
+    """The provider does not answer in time, or answers nonsense; signing in later may work."""
+
+
+class INotifier(Interface):
+    """Sends messages."""
+
+    def send(message: Message) -> Receipt:
+        """Send, within a time-out of the notifier's own.
+
+        Raises :class:`Rejected`, :class:`Unavailable`, :class:`ChannelDown` or :class:`Uncertain`. Called from
+        several threads, and never inside a database transaction.
+        """
+
+
+class IDeliveryReports(Interface):
+    """Optional, for a notifier whose provider calls back."""
+
+    def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Report]:
+        """Read a call-back. Pure: no I/O. Raises ValueError for what is not a report."""
+
+
+class IIdentityProvider(Interface):
+    """Signs people in by a redirect and a call-back (OAuth 2.0 authorization code with PKCE, RFC 7636)."""
+
+    title = Attribute("What the button says, as in «Sign in with {title}».")
+
+    def authorization_url(redirect_uri: str, state: str, nonce: str, code_challenge: str) -> str:
+        """The address to send the browser to. ``code_challenge`` is S256."""
+
+    def identify(redirect_uri: str, code: str, nonce: str, code_verifier: str) -> Identity:
+        """Redeem the code, within a time-out of the provider's own, and check the nonce.
+
+        Raises :class:`IdentityRefused` or :class:`IdentityProviderUnavailable`.
+        """
+
+
+class IOutbox(Interface):
+    """What a dispatcher is given. The guarantees are in the rows: any number of dispatchers may work on them."""
+
+    def due(limit: int) -> Sequence[int]:
+        """Ids of notifications to deliver now, oldest first, at most ``limit``."""
+
+    def deliver(notification_id: int) -> None:
+        """Claim, send and record one. Does nothing if another got there first."""
+
+
+class IDispatcher(Interface):
+    """Decides when and where :meth:`IOutbox.deliver` is called."""
+
+    def start(outbox: IOutbox) -> None:
+        """Begin, in a process that serves. Called after any fork, at most once a process."""
+
+    def hint(ids: Sequence[int]) -> None:
+        """These were just committed. Must return at once; a lost hint may cost time, never a message."""
+
+    def stop() -> None:
+        """Finish what is in flight and return."""

@@ -1,0 +1,225 @@
+"""Delivering one notification: claim by lease, send outside any transaction, record what came of it.
+
+The guarantees are in the row, so any number of threads, processes and machines may call :meth:`Outbox.deliver`.
+If we die before the claim is committed, nothing happened; after it, the lease expires and the message is tried
+again (a provider without idempotency keys may then send twice: at least once, never lost).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, or_, select, update
+from zope.interface import implementer
+
+from customer_orders import db
+from customer_orders.db import Database
+from customer_orders.interfaces import (
+    ChannelDown,
+    IOutbox,
+    Message,
+    Receipt,
+    Rejected,
+    Unavailable,
+    Uncertain,
+)
+from customer_orders.notifications.models import Notification, NotificationAttempt, Status
+from customer_orders.settings import Section
+
+log = logging.getLogger(__name__)
+
+jitter = random.SystemRandom()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One attempt: whoever holds it may send, and record the result while the row still names it."""
+
+    notification_id: int
+    owner: str
+    number: int
+    message: Message
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attempt came to. ``wait``: seconds until the next attempt, where there is one."""
+
+    name: str
+    status: Status
+    reason: str | None = None
+    wait: float | None = None
+    burns: bool = True
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+def backoff(attempt: int, base: int, cap: int) -> float:
+    """Seconds to wait after the given attempt (1 for the first): exponential, with full jitter.
+
+    Between 0 and ``min(cap, base * 2 ** (attempt - 1))``, so that those who failed together do not return together.
+    """
+    return jitter.uniform(0, min(cap, base * 2 ** min(attempt - 1, 32)))
+
+
+@implementer(IOutbox)
+class Outbox:
+    """The notifications of one application, and the notifier that sends them."""
+
+    def __init__(self, database: Database, settings: Section, notifier: Any) -> None:
+        self.database, self.settings, self.notifier = database, settings, notifier
+
+    def due(self, limit: int) -> Sequence[int]:
+        """Ids of notifications to deliver now, oldest first; none while no notifier is configured."""
+        if self.notifier is None:
+            return []
+        with self.database.transaction(writes=False) as session:
+            return session.scalars(
+                select(Notification.id)
+                .where(_is_due(db.now(session)))
+                .order_by(Notification.next_attempt_at, Notification.id)
+                .limit(limit)
+            ).all()
+
+    def deliver(self, notification_id: int) -> None:
+        """Claim, send and record one. Does nothing if it is not due, or another got there first."""
+        claim = self._claim(notification_id)
+        if claim is not None:
+            self._record(claim, self._send(claim))
+
+    def _claim(self, notification_id: int) -> Claim | None:
+        owner = secrets.token_hex(16)
+        with self.database.transaction() as session:
+            now = db.now(session)
+            claimed = session.execute(
+                update(Notification)
+                .where(Notification.id == notification_id, _is_due(now))
+                .values(
+                    status=Status.SENDING,
+                    attempts=Notification.attempts + 1,
+                    lease_owner=owner,
+                    lease_expires_at=now + timedelta(seconds=self.settings.lease),
+                    notifier=self.settings.sms,
+                    updated_at=now,
+                )
+                .returning(Notification)
+            ).scalar_one_or_none()
+            if claimed is None:
+                return None
+            session.execute(
+                update(NotificationAttempt)
+                .where(
+                    NotificationAttempt.notification_id == notification_id,
+                    NotificationAttempt.outcome.is_(None),
+                )
+                .values(outcome="abandoned", finished_at=now)
+            )
+            if claimed.order_id is None:
+                # The order was deleted while an attempt ran that nobody finished.
+                claimed.status, claimed.reason = Status.CANCELLED, "order_deleted"
+                return None
+            session.add(
+                NotificationAttempt(
+                    notification_id=notification_id,
+                    number=claimed.attempts,
+                    lease_owner=owner,
+                    notifier=self.settings.sms,
+                    started_at=now,
+                )
+            )
+            message = Message(
+                key=f"notification-{claimed.id}",
+                channel=claimed.channel,
+                to=claimed.recipient,
+                text=claimed.text,
+                language=claimed.language,
+            )
+            return Claim(notification_id, owner, claimed.attempts, message)
+
+    def _send(self, claim: Claim) -> Outcome:
+        try:
+            receipt: Receipt = self.notifier.send(claim.message)
+        except Rejected as error:
+            status = Status.SUPPRESSED if error.suppressed else Status.FAILED
+            return Outcome("rejected", status, error.reason)
+        except Unavailable as error:
+            return self._again(claim, "unavailable", error.reason, error.retry_after or 0)
+        except ChannelDown as error:
+            return Outcome(
+                "channel_down", Status.QUEUED, error.reason, wait=float(self.settings.lease), burns=False
+            )
+        except Uncertain as error:
+            return Outcome("uncertain", Status.UNKNOWN, error.reason)
+        except Exception as error:
+            log.exception("the notifier %s is defective", self.settings.sms)
+            return self._again(claim, "error", f"notifier_error: {type(error).__name__}", 0)
+        columns: dict[str, Any] = {"reference": receipt.reference}
+        if receipt.cost is not None:
+            columns |= {"cost_amount": receipt.cost.amount, "cost_currency": receipt.cost.currency}
+        return Outcome("accepted", Status.SENT, columns=columns)
+
+    def _again(self, claim: Claim, name: str, reason: str, at_least: float) -> Outcome:
+        if claim.number >= self.settings.max_attempts:
+            return Outcome(name, Status.FAILED, reason)
+        cap = self.settings.retry_cap
+        wait = max(backoff(claim.number, self.settings.retry_base, cap), min(at_least, cap))
+        return Outcome(name, Status.QUEUED, reason, wait=wait)
+
+    def _record(self, claim: Claim, outcome: Outcome) -> None:
+        """Write what came of an attempt, if the row still names it; else a later attempt speaks for the message."""
+        reason = outcome.reason[:255] if outcome.reason else None
+        with self.database.transaction() as session:
+            now = db.now(session)
+            recorded = session.execute(
+                update(Notification)
+                .where(
+                    Notification.id == claim.notification_id,
+                    Notification.lease_owner == claim.owner,
+                    Notification.attempts == claim.number,
+                    Notification.status == Status.SENDING,
+                )
+                .values(
+                    status=outcome.status,
+                    reason=reason,
+                    attempts=claim.number if outcome.burns else claim.number - 1,
+                    next_attempt_at=None if outcome.wait is None else now + timedelta(seconds=outcome.wait),
+                    lease_owner=None,
+                    lease_expires_at=None,
+                    updated_at=now,
+                    **outcome.columns,
+                )
+                .returning(Notification)
+            ).scalar_one_or_none()
+            if recorded is None:
+                log.warning(
+                    "attempt %s at notification %s outlived its lease", claim.number, claim.notification_id
+                )
+            elif recorded.status == Status.QUEUED and recorded.order_id is None:
+                # The order was deleted while this attempt ran.
+                recorded.status, recorded.reason = Status.CANCELLED, "order_deleted"
+                recorded.next_attempt_at = None
+            session.execute(
+                update(NotificationAttempt)
+                .where(
+                    NotificationAttempt.notification_id == claim.notification_id,
+                    NotificationAttempt.lease_owner == claim.owner,
+                )
+                .values(
+                    outcome=outcome.name,
+                    reason=reason,
+                    finished_at=now,
+                    reference=outcome.columns.get("reference"),
+                )
+            )
+
+
+def _is_due(now: datetime) -> Any:
+    return or_(
+        and_(Notification.status == Status.QUEUED, Notification.next_attempt_at <= now),
+        and_(Notification.status == Status.SENDING, Notification.lease_expires_at <= now),
+    )

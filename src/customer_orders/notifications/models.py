@@ -1,0 +1,82 @@
+"""Notifications and the attempts to deliver them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from customer_orders.db import Base, BigInt, FourPlaces, primary_key
+
+
+class Status(StrEnum):
+    """What became of a notification: the one list."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+
+
+class Notification(Base):
+    """One message to one person; its row is the outbox, so a process's memory holds nothing that matters.
+
+    ``order_id`` becomes null when the order is deleted. ``attempts`` counts those that were begun.
+    ``lease_owner`` names the attempt that may record its result, until ``lease_expires_at``.
+    """
+
+    __tablename__ = "notifications"
+    __table_args__ = (
+        # what is due, oldest first
+        Index(None, "status", "next_attempt_at"),
+        # the last message about an order
+        Index(None, "order_id", "id"),
+        Base.__table_args__,
+    )
+
+    id: Mapped[int] = primary_key()
+    order_id: Mapped[int | None] = mapped_column(BigInt, ForeignKey("orders.id", ondelete="SET NULL"))
+    event: Mapped[str] = mapped_column(String(32))
+    channel: Mapped[str] = mapped_column(String(16))
+    recipient: Mapped[str] = mapped_column(String(255))
+    text: Mapped[str] = mapped_column(Text)
+    language: Mapped[str | None] = mapped_column(String(35))
+    status: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(String(255))
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(32))
+    lease_expires_at: Mapped[datetime | None]
+    notifier: Mapped[str | None] = mapped_column(String(64))
+    reference: Mapped[str | None] = mapped_column(String(255), index=True)
+    cost_amount: Mapped[Decimal | None] = mapped_column(FourPlaces)
+    cost_currency: Mapped[str | None] = mapped_column(String(3))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class NotificationAttempt(Base):
+    """One attempt to send. ``outcome`` is null while it runs, or if the process died with it."""
+
+    __tablename__ = "notification_attempts"
+
+    id: Mapped[int] = primary_key()
+    notification_id: Mapped[int] = mapped_column(
+        BigInt, ForeignKey("notifications.id", ondelete="CASCADE"), index=True
+    )
+    number: Mapped[int]
+    lease_owner: Mapped[str] = mapped_column(String(32))
+    notifier: Mapped[str] = mapped_column(String(64))
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(String(255))
+    reference: Mapped[str | None] = mapped_column(String(255))

@@ -1,0 +1,45 @@
+"""What goes out about notifications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import colander
+
+from customer_orders.api.fields import Currency, Integer, Text, Timestamp, Word, node
+from customer_orders.notifications.models import Notification, Status
+
+
+class CostRead(colander.MappingSchema):
+    """What the provider charged."""
+
+    amount = node(Text(maximum=32), "Decimal with four places, as text.")
+    currency = node(Currency(), "ISO 4217 code.")
+
+
+class NotificationSummary(colander.MappingSchema):
+    """What became of a message."""
+
+    status = node(Word(*Status), "What became of it.")
+    reason = node(Text(), "Why, where there is something to say.", nullable=True)
+    attempts = node(Integer(), "Attempts begun so far.")
+    next_attempt_at = node(Timestamp(), "When it is tried next.", nullable=True)
+    cost = CostRead(description="What the provider charged, if it said.", nullable=True)
+    notifier = node(Text(), "Who sent it last.", nullable=True)
+    updated_at = node(Timestamp(), "When this last changed.")
+
+
+def summary(found: Notification) -> dict[str, Any]:
+    """A notification as an order tells of it."""
+    cost = None
+    if found.cost_amount is not None:
+        cost = {"amount": f"{found.cost_amount:.4f}", "currency": found.cost_currency}
+    return {
+        "status": found.status,
+        "reason": found.reason,
+        "attempts": found.attempts,
+        "next_attempt_at": found.next_attempt_at if found.status == Status.QUEUED else None,
+        "cost": cost,
+        "notifier": found.notifier,
+        "updated_at": found.updated_at,
+    }

@@ -1,0 +1,60 @@
+"""The words of a message: Jinja2, sandboxed, with nothing undefined passing silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from jinja2 import StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
+
+from customer_orders.api.fields import MINOR_DIGITS
+from customer_orders.events import CustomerFacts, OrderFacts
+
+
+@dataclass(frozen=True)
+class OrderWords:
+    """What a template may say of an order; names as in ``sections.TEMPLATE_NAMES``."""
+
+    id: int
+    item: str
+    amount_text: str
+    currency: str
+    reference: str | None
+
+
+@dataclass(frozen=True)
+class CustomerWords:
+    """What a template may say of a customer; names as in ``sections.TEMPLATE_NAMES``."""
+
+    username: str
+    reference: str | None
+
+
+def amount_text(amount: int, currency: str) -> str:
+    """Money for people: 10000 minor units of KES are ``KES 100.00``, of UGX (no minor unit) ``UGX 10,000``."""
+    digits = MINOR_DIGITS[currency]
+    return f"{currency} {Decimal(amount).scaleb(-digits):,.{digits}f}"
+
+
+class Templates:
+    """One template for each event. Their names were checked at start (``sections.py``)."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        # No autoescape: a text message is not HTML.
+        environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        self._templates = {event: environment.from_string(source) for event, source in sources.items()}
+
+    def render(self, event: str, order: OrderFacts, customer: CustomerFacts) -> str:
+        """The text for an event. Raises whatever a template can raise on data that its author did not think of."""
+        return self._templates[event].render(
+            order=OrderWords(
+                order.id,
+                order.item,
+                amount_text(order.amount, order.currency),
+                order.currency,
+                order.reference,
+            ),
+            customer=CustomerWords(customer.username, customer.reference),
+        )

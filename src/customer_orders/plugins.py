@@ -1,0 +1,132 @@
+"""Plugins: entry points switched on by ``plugins = a b`` in the INI, and the four directives they may call.
+
+The contract is in :mod:`customer_orders.interfaces`. Merely installed, a plugin is inert.
+"""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import colander
+from pyramid.exceptions import ConfigurationError
+from zope.interface.exceptions import Invalid as InterfaceViolation
+from zope.interface.verify import verifyObject
+
+from customer_orders.interfaces import IDispatcher, IIdentityProvider, INotifier
+from customer_orders.settings import InvalidSettings, Section, SettingError, misspelt_sections
+
+GROUP = "customer_orders.plugins"
+
+# The core's own dispatchers, registered after the plugins (see notifications/dispatch.py).
+BUILT_IN = {"dispatchers": ("embedded", "worker"), "notifiers": ()}
+
+
+@dataclass
+class Registered:
+    """What is registered in one application, by kind and name, and which plugin did what."""
+
+    notifiers: dict[str, Any] = field(default_factory=dict)
+    identity_providers: dict[str, Any] = field(default_factory=dict)
+    dispatchers: dict[str, Any] = field(default_factory=dict)
+    by_plugin: dict[str, list[str]] = field(default_factory=dict)
+    including: str | None = None
+
+    def note(self, what: str) -> None:
+        """Remember what the plugin that is being included did; the core's own doings are not noted."""
+        if self.including is not None:
+            self.by_plugin[self.including].append(what)
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Every plugin that is installed, by name."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _adder(kind: str, label: str, interface: Any) -> Any:
+    def add(config: Any, name: str, offered: Any) -> None:
+        try:
+            verifyObject(interface, offered)
+        except InterfaceViolation as error:
+            raise ConfigurationError(
+                f"{label} {name!r} does not meet {interface.__name__}: {error}"
+            ) from error
+
+        def register() -> None:
+            getattr(config.registry.plugins, kind)[name] = offered
+
+        # Two plugins that claim one name: Pyramid reports the conflict and names both.
+        config.action((label, name), register)
+        config.registry.plugins.note(f"{label} {name}")
+
+    return add
+
+
+def _plugin_settings(config: Any, name: str, schema: type[colander.SchemaNode]) -> Section:
+    section: Section = config.registry.sections.add(name, schema)
+    return section
+
+
+def _include(config: Any, name: str, found: dict[str, EntryPoint]) -> None:
+    """Include one plugin. Its wrong settings are remembered, so that the next plugin's are told with them."""
+    sections = config.registry.sections
+    if name not in found:
+        close = difflib.get_close_matches(name, found, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        known = ", ".join(sorted(found)) or "none"
+        sections.errors.append(
+            SettingError("plugins", f"no plugin is called {name!r}.{hint} Installed: {known}.")
+        )
+        return
+    registered = config.registry.plugins
+    registered.by_plugin[name], registered.including = [], name
+    with suppress(InvalidSettings):
+        config.include(found[name].load())
+    registered.including = None
+
+
+def _check_references(config: Any) -> None:
+    """A setting that names something registered names something that is."""
+    sections = config.registry.sections
+    for section in sections.values():
+        for node in section.schema.children:
+            kind = getattr(node, "refers_to", None)
+            value = section[node.name]
+            if kind is None or value is None:
+                continue
+            known = sorted({*getattr(config.registry.plugins, kind), *BUILT_IN[kind]})
+            if value not in known:
+                sections.errors.append(
+                    SettingError(
+                        f"{section.name}.{node.name}",
+                        f"nothing is called {value!r}. Registered: {', '.join(known) or 'none'}. "
+                        "A plugin registers it once it is named in plugins =.",
+                    )
+                )
+
+
+def includeme(config: Any) -> None:
+    """Add the directives, include what ``plugins`` names, then tell every wrong setting at once."""
+    registry = config.registry
+    registry.plugins = Registered()
+    config.add_directive("plugin_settings", _plugin_settings, action_wrap=False)
+    config.add_directive("add_notifier", _adder("notifiers", "notifier", INotifier))
+    config.add_directive(
+        "add_identity_provider", _adder("identity_providers", "identity provider", IIdentityProvider)
+    )
+    config.add_directive("add_dispatcher", _adder("dispatchers", "dispatcher", IDispatcher))
+
+    sections = registry.sections
+    found = installed()
+    for name in sections[""].plugins if "" in sections else ():
+        _include(config, name, found)
+    config.commit()
+    if not sections.errors:
+        _check_references(config)
+    known = [*(name for name in sections if name), *found]
+    sections.errors += misspelt_sections(sections.ini, known)
+    if sections.errors:
+        raise InvalidSettings(sections.errors)

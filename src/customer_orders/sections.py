@@ -1,0 +1,282 @@
+"""The core's settings, section by section: every key, what it means, its unit and its default."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import colander
+import phonenumbers
+from iso4217 import Currency as Iso4217
+from jinja2 import TemplateSyntaxError, meta, nodes
+from jinja2.sandbox import SandboxedEnvironment
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from customer_orders.settings import InvalidSettings, Number, Sections, Words, node, secret
+
+# What a message template may speak of.
+TEMPLATE_NAMES = {
+    "order": ("id", "item", "amount_text", "currency", "reference"),
+    "customer": ("username", "reference"),
+}
+
+
+def _origin(node: colander.SchemaNode, value: str) -> None:
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or value != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
+        raise colander.Invalid(
+            node, f"is {value!r}; write scheme and host without a path, such as https://orders.example.com"
+        )
+
+
+def _database_url(node: colander.SchemaNode, value: str) -> None:
+    try:
+        url = make_url(value)
+        name = url.drivername
+    except (ArgumentError, ValueError):
+        name = ""
+    if name not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise colander.Invalid(
+            node, "write sqlite:///path/to/file or postgresql+psycopg://user:password@host/database"
+        )
+    if name.startswith("sqlite") and url.database in (None, "", ":memory:"):
+        raise colander.Invalid(node, "an in-memory SQLite database keeps no orders; name a file")
+
+
+def _masked_url(value: str) -> str:
+    return make_url(value).render_as_string(hide_password=True)
+
+
+def _region(node: colander.SchemaNode, value: str) -> None:
+    if value not in phonenumbers.SUPPORTED_REGIONS:
+        raise colander.Invalid(node, f"is {value!r}; write an ISO 3166-1 code with a phone plan, such as KE")
+
+
+def _currency(node: colander.SchemaNode, value: str) -> None:
+    if value not in {currency.code for currency in Iso4217}:
+        raise colander.Invalid(node, f"is {value!r}; write an ISO 4217 code, such as KES")
+
+
+def _grantees(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
+    odd = [word for word in value if not re.fullmatch(r"[^@\s]*@[^@\s]+", word)]
+    if odd:
+        raise colander.Invalid(
+            node, f"{' '.join(odd)}: write e-mail addresses, or @domain for a whole domain"
+        )
+
+
+def _template(node: colander.SchemaNode, value: str) -> None:
+    """A Jinja2 template that names nothing it will not be given, in no branch of it."""
+    try:
+        tree = SandboxedEnvironment().parse(value)
+    except TemplateSyntaxError as error:
+        raise colander.Invalid(node, f"is not a Jinja2 template: {error}") from None
+    unknown = {name for name in meta.find_undeclared_variables(tree) if name not in TEMPLATE_NAMES}
+    for part in tree.find_all(nodes.Getattr):
+        if isinstance(part.node, nodes.Name) and part.attr not in TEMPLATE_NAMES.get(
+            part.node.name, (part.attr,)
+        ):
+            unknown.add(f"{part.node.name}.{part.attr}")
+    if unknown:
+        known = ", ".join(f"{name}.{key}" for name, keys in TEMPLATE_NAMES.items() for key in keys)
+        raise colander.Invalid(
+            node, f"names {', '.join(sorted(unknown))}, which is not there. Known: {known}"
+        )
+
+
+# Bytes of key that make a brute force as hard as the hash: RFC 7518, section 3.2.
+KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+MAKE_A_KEY = "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(64))'"
+
+
+def _signing_key(node: colander.SchemaNode, value: str) -> None:
+    if len(set(value)) < 12 or re.search(
+        "change.?me|placeholder|example|replace|your.?key|insert", value, re.I
+    ):
+        raise colander.Invalid(node, f"looks like a placeholder, not a random key. {MAKE_A_KEY}")
+
+
+class Top(colander.MappingSchema):
+    """Settings without a section."""
+
+    plugins = node(
+        Words(), "Names of the plugins to switch on; an installed plugin not named here is inert.", missing=()
+    )
+
+
+class App(colander.MappingSchema):
+    """The deployment as the world sees it."""
+
+    public_url = node(
+        colander.String(),
+        "Scheme and host at which browsers and providers reach this service; every absolute URL is built from it.",
+        validator=_origin,
+        how="is required: the address at which browsers reach this service, such as https://orders.example.com",
+    )
+
+
+class Sqlalchemy(colander.MappingSchema):
+    """The database."""
+
+    url = node(
+        colander.String(),
+        "Address of the database: sqlite:///file or postgresql+psycopg://user:password@host/database.",
+        validator=_database_url,
+        mask=_masked_url,
+        how="is required: sqlite:///path/to/file or postgresql+psycopg://user:password@host/database",
+    )
+    pool_size = node(Number(1, 1000), "Connections each process keeps open.", missing=10)
+    max_overflow = node(Number(0, 1000), "Connections each process may open beyond the pool.", missing=10)
+    pool_timeout = node(
+        Number(1, 300), "Seconds a request waits for a connection before it gets a 503.", missing=10
+    )
+
+
+class Jwt(colander.MappingSchema):
+    """Access tokens."""
+
+    private_key = node(
+        colander.String(),
+        "The key that signs access tokens: random, at least as long as the algorithm's hash.",
+        validator=_signing_key,
+        mask=secret,
+        how=f"is required: the key that signs access tokens. {MAKE_A_KEY}",
+    )
+    algorithm = node(
+        colander.String(),
+        "HS256, HS384 or HS512.",
+        missing="HS512",
+        validator=colander.OneOf(list(KEY_BYTES)),
+    )
+    expiration = node(Number(10, 86400), "Seconds for which an access token is good.", missing=900)
+
+    def check(self, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """The key is at least as long as the algorithm's hash."""
+        needed = KEY_BYTES[values["algorithm"]]
+        if len(values["private_key"].encode()) < needed:
+            yield "private_key", f"is shorter than the {needed} bytes of {values['algorithm']}. {MAKE_A_KEY}"
+
+
+class Auth(colander.MappingSchema):
+    """Who may do what."""
+
+    admins = node(
+        Words(), "E-mail addresses, or @domains, whose owners are admins.", missing=(), validator=_grantees
+    )
+    clerks = node(
+        Words(), "E-mail addresses, or @domains, whose owners are clerks.", missing=(), validator=_grantees
+    )
+    default_role = node(
+        colander.String(),
+        "Role of whoever signs in and is named nowhere: viewer, clerk, admin, or none to refuse them.",
+        missing="none",
+        validator=colander.OneOf(["none", "viewer", "clerk", "admin"]),
+    )
+    sign_in_seconds = node(Number(30, 3600), "Seconds a person has to finish signing in.", missing=600)
+    refresh_seconds = node(
+        Number(60, 31536000), "Seconds for which an unused refresh token is good.", missing=30 * 86400
+    )
+
+
+class Api(colander.MappingSchema):
+    """The HTTP surface."""
+
+    max_body = node(Number(1024, 10485760), "Largest request body, in bytes.", missing=65536)
+
+
+class Phone(colander.MappingSchema):
+    """Phone numbers."""
+
+    default_region = node(
+        colander.String(),
+        "Region (ISO 3166-1) in which a number without a country code is read.",
+        missing="KE",
+        validator=_region,
+    )
+
+
+class Orders(colander.MappingSchema):
+    """Orders."""
+
+    currency = node(
+        colander.String(),
+        "Currency (ISO 4217) of an order that names none.",
+        missing="KES",
+        validator=_currency,
+    )
+
+
+class Notifications(colander.MappingSchema):
+    """Messages to customers."""
+
+    sms = node(
+        colander.String(),
+        "The notifier that sends SMS: the name of a plugin. Blank: no SMS is sent, and each order says so.",
+        missing=None,
+        refers_to="notifiers",
+    )
+    dispatcher = node(
+        colander.String(),
+        "What delivers: embedded (a thread in each web process), worker (a process of its own), or a plugin's.",
+        missing="embedded",
+        refers_to="dispatchers",
+    )
+    template_order_placed = node(
+        colander.String(),
+        "Text of the SMS for a new order (Jinja2): order.id, item, amount_text, currency, reference; "
+        "customer.username, reference.",
+        name="template.order_placed",
+        missing="Your order has been created. Thank you for shopping with us!",
+        validator=_template,
+    )
+    poll_interval = node(Number(1, 3600), "Seconds between two looks for messages that are due.", missing=2)
+    lease = node(
+        Number(5, 3600), "Seconds after which an unfinished attempt counts as abandoned.", missing=60
+    )
+    max_attempts = node(Number(1, 100), "Attempts after which a message has failed.", missing=10)
+    retry_base = node(
+        Number(1, 3600), "Seconds of the first wait between attempts, doubled each time.", missing=5
+    )
+    retry_cap = node(Number(1, 86400), "Longest wait between two attempts, in seconds.", missing=3600)
+
+
+CORE: dict[str, type[colander.SchemaNode]] = {
+    "": Top,
+    "app": App,
+    "sqlalchemy": Sqlalchemy,
+    "jwt": Jwt,
+    "auth": Auth,
+    "api": Api,
+    "phone": Phone,
+    "orders": Orders,
+    "notifications": Notifications,
+}
+
+# Settings of the libraries underneath that are ours to choose, not the operator's: the code relies on them.
+LIBRARIES = {
+    "handle_exceptions": False,
+    "tm.annotate_user": False,
+    "tm.commit_veto": "pyramid_tm.default_commit_veto",
+    "tm.manager_hook": "pyramid_tm.explicit_manager",
+    "retry.attempts": 3,
+}
+
+
+def includeme(config: Any) -> None:
+    """Read the core's sections; what is wrong is told together with what is wrong in the plugins'."""
+    settings = config.get_settings()
+    settings.update(LIBRARIES)
+    sections = config.registry.sections = Sections(dict(settings), os.environ)
+    for name, schema in CORE.items():
+        try:
+            sections.add(name, schema)
+        except InvalidSettings:
+            continue

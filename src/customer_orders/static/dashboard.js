@@ -1,0 +1,61 @@
+"use strict";
+// Swagger UI, signed in with the access token that the tokens page left in this tab's sessionStorage.
+
+const KEY = "customer_orders.access";
+const who = document.getElementById("who");
+const signIn = document.getElementById("sign-in");
+const signOut = document.getElementById("sign-out");
+
+function bearer(value) {
+  return /^bearer /i.test(value) ? value : `Bearer ${value}`;
+}
+
+function signedOut(message) {
+  sessionStorage.removeItem(KEY);
+  window.ui.authActions.logout(["Bearer"]);
+  who.textContent = message;
+  signIn.hidden = false;
+  signOut.hidden = true;
+}
+
+async function showWho(token) {
+  const answer = await fetch("/api/me", { headers: { Authorization: bearer(token) } });
+  if (answer.ok) {
+    const me = await answer.json();
+    who.textContent = `${me.email} (${me.role})`;
+    signIn.hidden = true;
+    signOut.hidden = false;
+  } else if (answer.status === 401) {
+    signedOut("Your sign-in has expired.");
+  }
+}
+
+window.ui = SwaggerUIBundle({
+  url: "/api/api.json",
+  dom_id: "#dashboard",
+  deepLinking: true,
+  validatorUrl: null,
+  displayRequestDuration: true,
+  tryItOutEnabled: true,
+  requestInterceptor: (request) => {
+    if (request.headers && request.headers.Authorization) {
+      request.headers.Authorization = bearer(request.headers.Authorization);
+    }
+    return request;
+  },
+  responseInterceptor: (response) => {
+    if (response.status === 401) {
+      signedOut("Your sign-in has expired.");
+    }
+    return response;
+  },
+  onComplete: () => {
+    const token = sessionStorage.getItem(KEY);
+    if (token) {
+      window.ui.preauthorizeApiKey("Bearer", token);
+      showWho(token);
+    }
+  },
+});
+
+signOut.addEventListener("click", () => signedOut("Signed out."));

