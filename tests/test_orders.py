@@ -7,9 +7,7 @@ import factories
 
 def test_an_order_is_placed_and_the_customer_told(client, deliver, notifier):
     customer = factories.customer(client, phone_number="0713 812 939")
-    placed = client.post_json(
-        "/api/orders/", {"item": "Tea", "amount": 10000, "customer": customer["id"]}, status=201
-    )
+    placed = client.post_json("/api/orders/", {"item": "Tea", "amount": 10000, "customer": customer["id"]}, status=201)
     assert placed.json["notification"]["status"] == "queued"
     assert placed.headers["Location"] == f"http://127.0.0.1:6543/api/orders/{placed.json['id']}"
     assert deliver() == 1

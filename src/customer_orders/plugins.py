@@ -51,9 +51,7 @@ def _adder(kind: str, label: str, interface: Any) -> Any:
         try:
             verifyObject(interface, offered)
         except InterfaceViolation as error:
-            raise ConfigurationError(
-                f"{label} {name!r} does not meet {interface.__name__}: {error}"
-            ) from error
+            raise ConfigurationError(f"{label} {name!r} does not meet {interface.__name__}: {error}") from error
 
         def register() -> None:
             getattr(config.registry.plugins, kind)[name] = offered
@@ -77,9 +75,7 @@ def _include(config: Any, name: str, found: dict[str, EntryPoint]) -> None:
         close = difflib.get_close_matches(name, found, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         known = ", ".join(sorted(found)) or "none"
-        sections.errors.append(
-            SettingError("plugins", f"no plugin is called {name!r}.{hint} Installed: {known}.")
-        )
+        sections.errors.append(SettingError("plugins", f"no plugin is called {name!r}.{hint} Installed: {known}."))
         return
     registered = config.registry.plugins
     registered.by_plugin[name], registered.including = [], name
@@ -114,9 +110,7 @@ def includeme(config: Any) -> None:
     registry.plugins = Registered()
     config.add_directive("plugin_settings", _plugin_settings, action_wrap=False)
     config.add_directive("add_notifier", _adder("notifiers", "notifier", INotifier))
-    config.add_directive(
-        "add_identity_provider", _adder("identity_providers", "identity provider", IIdentityProvider)
-    )
+    config.add_directive("add_identity_provider", _adder("identity_providers", "identity provider", IIdentityProvider))
     config.add_directive("add_dispatcher", _adder("dispatchers", "dispatcher", IDispatcher))
 
     sections = registry.sections

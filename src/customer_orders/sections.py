@@ -44,9 +44,7 @@ def _database_url(node: colander.SchemaNode, value: str) -> None:
     except (ArgumentError, ValueError):
         name = ""
     if name not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
-        raise colander.Invalid(
-            node, "write sqlite:///path/to/file or postgresql+psycopg://user:password@host/database"
-        )
+        raise colander.Invalid(node, "write sqlite:///path/to/file or postgresql+psycopg://user:password@host/database")
     if name.startswith("sqlite") and url.database in (None, "", ":memory:"):
         raise colander.Invalid(node, "an in-memory SQLite database keeps no orders; name a file")
 
@@ -68,9 +66,7 @@ def _currency(node: colander.SchemaNode, value: str) -> None:
 def _grantees(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
     odd = [word for word in value if not re.fullmatch(r"[^@\s]*@[^@\s]+", word)]
     if odd:
-        raise colander.Invalid(
-            node, f"{' '.join(odd)}: write e-mail addresses, or @domain for a whole domain"
-        )
+        raise colander.Invalid(node, f"{' '.join(odd)}: write e-mail addresses, or @domain for a whole domain")
 
 
 def _template(node: colander.SchemaNode, value: str) -> None:
@@ -81,15 +77,11 @@ def _template(node: colander.SchemaNode, value: str) -> None:
         raise colander.Invalid(node, f"is not a Jinja2 template: {error}") from None
     unknown = {name for name in meta.find_undeclared_variables(tree) if name not in TEMPLATE_NAMES}
     for part in tree.find_all(nodes.Getattr):
-        if isinstance(part.node, nodes.Name) and part.attr not in TEMPLATE_NAMES.get(
-            part.node.name, (part.attr,)
-        ):
+        if isinstance(part.node, nodes.Name) and part.attr not in TEMPLATE_NAMES.get(part.node.name, (part.attr,)):
             unknown.add(f"{part.node.name}.{part.attr}")
     if unknown:
         known = ", ".join(f"{name}.{key}" for name, keys in TEMPLATE_NAMES.items() for key in keys)
-        raise colander.Invalid(
-            node, f"names {', '.join(sorted(unknown))}, which is not there. Known: {known}"
-        )
+        raise colander.Invalid(node, f"names {', '.join(sorted(unknown))}, which is not there. Known: {known}")
 
 
 # Bytes of key that make a brute force as hard as the hash: RFC 7518, section 3.2.
@@ -98,9 +90,7 @@ MAKE_A_KEY = "Make one with: python3 -c 'import secrets; print(secrets.token_url
 
 
 def _signing_key(node: colander.SchemaNode, value: str) -> None:
-    if len(set(value)) < 12 or re.search(
-        "change.?me|placeholder|example|replace|your.?key|insert", value, re.I
-    ):
+    if len(set(value)) < 12 or re.search("change.?me|placeholder|example|replace|your.?key|insert", value, re.I):
         raise colander.Invalid(node, f"looks like a placeholder, not a random key. {MAKE_A_KEY}")
 
 
@@ -135,9 +125,7 @@ class Sqlalchemy(colander.MappingSchema):
     )
     pool_size = node(Number(1, 1000), "Connections each process keeps open.", missing=10)
     max_overflow = node(Number(0, 1000), "Connections each process may open beyond the pool.", missing=10)
-    pool_timeout = node(
-        Number(1, 300), "Seconds a request waits for a connection before it gets a 503.", missing=10
-    )
+    pool_timeout = node(Number(1, 300), "Seconds a request waits for a connection before it gets a 503.", missing=10)
 
 
 class Jwt(colander.MappingSchema):
@@ -168,12 +156,8 @@ class Jwt(colander.MappingSchema):
 class Auth(colander.MappingSchema):
     """Who may do what."""
 
-    admins = node(
-        Words(), "E-mail addresses, or @domains, whose owners are admins.", missing=(), validator=_grantees
-    )
-    clerks = node(
-        Words(), "E-mail addresses, or @domains, whose owners are clerks.", missing=(), validator=_grantees
-    )
+    admins = node(Words(), "E-mail addresses, or @domains, whose owners are admins.", missing=(), validator=_grantees)
+    clerks = node(Words(), "E-mail addresses, or @domains, whose owners are clerks.", missing=(), validator=_grantees)
     default_role = node(
         colander.String(),
         "Role of whoever signs in and is named nowhere: viewer, clerk, admin, or none to refuse them.",
@@ -238,13 +222,9 @@ class Notifications(colander.MappingSchema):
         validator=_template,
     )
     poll_interval = node(Number(1, 3600), "Seconds between two looks for messages that are due.", missing=2)
-    lease = node(
-        Number(5, 3600), "Seconds after which an unfinished attempt counts as abandoned.", missing=60
-    )
+    lease = node(Number(5, 3600), "Seconds after which an unfinished attempt counts as abandoned.", missing=60)
     max_attempts = node(Number(1, 100), "Attempts after which a message has failed.", missing=10)
-    retry_base = node(
-        Number(1, 3600), "Seconds of the first wait between attempts, doubled each time.", missing=5
-    )
+    retry_base = node(Number(1, 3600), "Seconds of the first wait between attempts, doubled each time.", missing=5)
     retry_cap = node(Number(1, 86400), "Longest wait between two attempts, in seconds.", missing=3600)
 
 

@@ -45,9 +45,7 @@ class Section(Mapping[str, Any]):
     ``origins`` says of each key where its value came from.
     """
 
-    def __init__(
-        self, name: str, schema: colander.SchemaNode, values: dict[str, Any], origins: dict[str, str]
-    ):
+    def __init__(self, name: str, schema: colander.SchemaNode, values: dict[str, Any], origins: dict[str, str]):
         self.name = name
         self.schema = schema
         self.origins = origins
@@ -185,9 +183,7 @@ class Number(colander.SchemaType):
         if cstruct is colander.null:
             return cstruct
         if not re.fullmatch("[0-9]{1,18}", cstruct) or not self.minimum <= int(cstruct) <= self.maximum:
-            raise colander.Invalid(
-                node, f"is {cstruct!r}; write a whole number from {self.minimum} to {self.maximum}"
-            )
+            raise colander.Invalid(node, f"is {cstruct!r}; write a whole number from {self.minimum} to {self.maximum}")
         return int(cstruct)
 
 

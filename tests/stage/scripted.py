@@ -62,9 +62,7 @@ class ScriptedProvider:
         return f"https://provider.example/authorize?{urlencode(query)}"
 
     def identify(self, redirect_uri: str, code: str, nonce: str, code_verifier: str) -> Identity:
-        self.asked.append(
-            {"redirect_uri": redirect_uri, "code": code, "nonce": nonce, "code_verifier": code_verifier}
-        )
+        self.asked.append({"redirect_uri": redirect_uri, "code": code, "nonce": nonce, "code_verifier": code_verifier})
         if isinstance(self.identity, Exception):
             raise self.identity
         return self.identity

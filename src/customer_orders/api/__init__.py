@@ -158,9 +158,7 @@ def _deserialize(
     ignored = getattr(schema, "read_only", ())
     for name in given:
         if name not in known and name not in ignored:
-            says = (
-                f"Is not known here. Known: {', '.join(known)}." if known else "Is not known here; none is."
-            )
+            says = f"Is not known here. Known: {', '.join(known)}." if known else "Is not known here; none is."
             wrong.append(FieldError(name[:100], says, location))
     try:
         valid: dict[str, Any] = schema.deserialize({name: given[name] for name in known if name in given})

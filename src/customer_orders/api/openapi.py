@@ -122,9 +122,7 @@ class Document(CorniceSwagger):
         success: dict[str, Any] = {"description": _PHRASES.get(operation.status, "Done.")}
         if isinstance(operation.returns, list):
             success["schema"] = {"type": "array", "items": self._definition(operation.returns[0])}
-            success["headers"] = {
-                "Link": {"type": "string", "description": "The next page, if there is one."}
-            }
+            success["headers"] = {"Link": {"type": "string", "description": "The next page, if there is one."}}
         elif operation.returns:
             success["schema"] = self._definition(operation.returns)
         if operation.status == 201:
@@ -199,9 +197,7 @@ def document(registry: Any) -> dict[str, Any]:
 def _with_path_parameters(path: str, item: dict[str, Any]) -> dict[str, Any]:
     names = re.findall(r"\{(\w+)\}", path)
     if names:
-        item["parameters"] = [
-            {"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]} for name in names
-        ]
+        item["parameters"] = [{"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]} for name in names]
     return item
 
 

@@ -55,9 +55,7 @@ class PageQuery(colander.MappingSchema):
     cursor = node(Cursor(), "Where to go on: from the Link header of the page before.", missing=None)
 
 
-def respond(
-    request: Any, found: Sequence[Any], serialize: Callable[[Any], dict[str, Any]]
-) -> list[dict[str, Any]]:
+def respond(request: Any, found: Sequence[Any], serialize: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
     """A page as a bare array, with ``Link: <...>; rel="next"`` if there is more.
 
     :param found: one item more than the limit where there is more, as :func:`customer_orders.db.keyset` gives it.

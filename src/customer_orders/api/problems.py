@@ -36,15 +36,9 @@ class Problem:
 
 # The codes are stable: clients branch on them. New ones may come, none changes its meaning.
 PROBLEMS: dict[str, Problem] = {
-    "malformed": Problem(
-        400, "The request cannot be read", "Send UTF-8 and well-formed JSON, as `detail` says."
-    ),
-    "invalid": Problem(
-        400, "Some input is not valid", "Mend each field that `errors` names, then send it again."
-    ),
-    "sign-in-expired": Problem(
-        400, "This sign-in cannot go on", "Start again at /login/; finish in the same tab."
-    ),
+    "malformed": Problem(400, "The request cannot be read", "Send UTF-8 and well-formed JSON, as `detail` says."),
+    "invalid": Problem(400, "Some input is not valid", "Mend each field that `errors` names, then send it again."),
+    "sign-in-expired": Problem(400, "This sign-in cannot go on", "Start again at /login/; finish in the same tab."),
     "unauthenticated": Problem(
         401,
         "You are not signed in",
@@ -67,17 +61,13 @@ PROBLEMS: dict[str, Problem] = {
         "Ask an administrator to give you one (`customer-orders user grant`), then sign in again.",
     ),
     "not-found": Problem(404, "There is nothing here", "Check the path and the id."),
-    "method-not-allowed": Problem(
-        405, "This path does not take that method", "Use one that the `Allow` header names."
-    ),
+    "method-not-allowed": Problem(405, "This path does not take that method", "Use one that the `Allow` header names."),
     "not-acceptable": Problem(406, "No such representation", "Accept `application/json`."),
     "conflict": Problem(409, "The present state forbids it", "Read the thing again, then decide."),
     "customer-has-orders": Problem(409, "The customer has orders", "Delete the customer's orders first."),
     "stale": Problem(412, "It has changed since you read it", "Read it again, then decide."),
     "too-large": Problem(413, "The body is too large", "Send less; `detail` names the limit."),
-    "unsupported-media-type": Problem(
-        415, "The body has the wrong type", "Send `Content-Type: application/json`."
-    ),
+    "unsupported-media-type": Problem(415, "The body has the wrong type", "Send `Content-Type: application/json`."),
     "internal-error": Problem(
         500, "Something went wrong on our side", "Try again; if it goes on, report the request id."
     ),
@@ -152,8 +142,7 @@ def domain_error(error: errors.DomainError, request: Any) -> Response:
     members: dict[str, Any] = {}
     if isinstance(error, errors.Invalid):
         members["errors"] = [
-            {"location": wrong.location, "name": wrong.name, "description": wrong.description}
-            for wrong in error.errors
+            {"location": wrong.location, "name": wrong.name, "description": wrong.description} for wrong in error.errors
         ]
     return respond(request, error.code, error.detail, **members)
 

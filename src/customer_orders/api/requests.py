@@ -27,9 +27,7 @@ def request_id(request: Any) -> str:
     environ = request.environ
     if "customer_orders.request_id" not in environ:
         given = request.headers.get(HEADER, "")
-        environ["customer_orders.request_id"] = (
-            given if ACCEPTED_ID.fullmatch(given) else secrets.token_hex(16)
-        )
+        environ["customer_orders.request_id"] = given if ACCEPTED_ID.fullmatch(given) else secrets.token_hex(16)
     told: str = environ["customer_orders.request_id"]
     return told
 

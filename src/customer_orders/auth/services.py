@@ -60,9 +60,7 @@ def local_user(session: Session, email: str, role: str) -> User:
     """
     now = db.now(session)
     known = session.scalar(
-        select(ExternalIdentity).where(
-            ExternalIdentity.provider == "cli", ExternalIdentity.subject == email.lower()
-        )
+        select(ExternalIdentity).where(ExternalIdentity.provider == "cli", ExternalIdentity.subject == email.lower())
     )
     if known is not None:
         user = known.user
@@ -138,9 +136,7 @@ def spend_refresh_token(session: Session, token: str) -> User:
     user_id = _spend(session, token)
     user = None if user_id is None else session.get(User, user_id)
     if user is None or user.disabled or user.effective_role is None:
-        raise Unauthenticated(
-            "The refresh token is unknown, spent, revoked or expired.", code="invalid-refresh-token"
-        )
+        raise Unauthenticated("The refresh token is unknown, spent, revoked or expired.", code="invalid-refresh-token")
     return user
 
 

@@ -35,9 +35,7 @@ class AccessTokens(JWTAuthenticationPolicy):
         # Names the key without telling it: the token says which key signed, for the day there are two.
         self.kid = hashlib.sha256(b"kid:" + settings.private_key.encode()).hexdigest()[:16]
 
-    def create_token(
-        self, principal: str, expiration: Any = None, audience: Any = None, **claims: Any
-    ) -> str:
+    def create_token(self, principal: str, expiration: Any = None, audience: Any = None, **claims: Any) -> str:
         """An access token for the user id ``principal``, a string (RFC 7519, section 4.1.2)."""
         issued = datetime.now(UTC)
         lifetime: timedelta = expiration or self.expiration

@@ -20,12 +20,8 @@ from customer_orders.settings import section
 log = logging.getLogger(__name__)
 
 login = Service("login", "/login/", page=True, renderer="customer_orders:templates/login.jinja2")
-redirect = Service(
-    "oauth2_redirect", "/api/{provider}-oauth2/redirect/", tag="session", page=True, factory=Provider
-)
-callback = Service(
-    "oauth2_callback", "/api/{provider}-oauth2/callback/", tag="session", page=True, factory=Provider
-)
+redirect = Service("oauth2_redirect", "/api/{provider}-oauth2/redirect/", tag="session", page=True, factory=Provider)
+callback = Service("oauth2_callback", "/api/{provider}-oauth2/callback/", tag="session", page=True, factory=Provider)
 refresh = Service("token_refresh", "/api/token/refresh", tag="session", factory=Collection)
 revoke = Service("token_revoke", "/api/token/revoke", tag="session", factory=Collection)
 me = Service("me", "/api/me", tag="session", factory=Collection)
@@ -134,9 +130,7 @@ def _provider_down(request: Any, error: Exception) -> Unavailable:
 def _pair(request: Any, user_id: int) -> dict[str, str]:
     return {
         "access": request.registry.access_tokens.create_token(str(user_id)),
-        "refresh": services.issue_refresh_token(
-            request.dbsession, user_id, section(request.registry, "auth")
-        ),
+        "refresh": services.issue_refresh_token(request.dbsession, user_id, section(request.registry, "auth")),
     }
 
 

@@ -33,12 +33,8 @@ class CustomerBody(Body):
     )
     reference = node(Text(), "Your own reference for the customer.", missing=colander.drop, nullable=True)
     metadata = node(Metadata(), "Up to 50 strings of your own, by key.", missing=colander.drop, nullable=True)
-    language = node(
-        Language(), "Language tag for messages, such as sw.", missing=colander.drop, nullable=True
-    )
-    sms_opt_out = node(
-        Flag(), "Whether the customer wants no SMS; obeyed.", missing=colander.drop, nullable=True
-    )
+    language = node(Language(), "Language tag for messages, such as sw.", missing=colander.drop, nullable=True)
+    sms_opt_out = node(Flag(), "Whether the customer wants no SMS; obeyed.", missing=colander.drop, nullable=True)
 
 
 CustomerPatch = partial(CustomerBody)

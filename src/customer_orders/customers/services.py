@@ -39,9 +39,7 @@ def create_customer(session: Session, values: Mapping[str, Any]) -> Customer:
     return created
 
 
-def change_customer(
-    session: Session, customer_id: int, values: Mapping[str, Any], *, merge: bool
-) -> Customer:
+def change_customer(session: Session, customer_id: int, values: Mapping[str, Any], *, merge: bool) -> Customer:
     """Change what ``values`` names. ``merge``: metadata is merged, as in a PATCH. Raises ``NotFound``."""
     found = read_customer(session, customer_id, lock=True)
     _assign(found, values, merge=merge)
@@ -58,9 +56,7 @@ def delete_customer(session: Session, customer_id: int) -> None:
         session.flush()
     except IntegrityError as error:
         # The foreign key decides, not a look before: an order may be placed in between.
-        raise Conflict(
-            f"Customer {customer_id} has orders; delete those first.", code="customer-has-orders"
-        ) from error
+        raise Conflict(f"Customer {customer_id} has orders; delete those first.", code="customer-has-orders") from error
 
 
 def facts(found: Customer) -> CustomerFacts:

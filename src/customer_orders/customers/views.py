@@ -18,9 +18,7 @@ customer = Service("customer", "/api/customers/{id}", tag="customers", factory=C
 READ, WRITE = Permission.CUSTOMERS_READ, Permission.CUSTOMERS_WRITE
 
 
-@customers.get(
-    permission=READ, operation_id="customers_list", query=PageQuery, returns=[schemas.CustomerRead]
-)
+@customers.get(permission=READ, operation_id="customers_list", query=PageQuery, returns=[schemas.CustomerRead])
 def list_customers(request: Any) -> list[dict[str, Any]]:
     """List customers, newest first."""
     found = services.list_customers(request.dbsession, **request.validated["query"])
@@ -59,9 +57,7 @@ def replace_customer(request: Any) -> dict[str, Any]:
     An optional field left out keeps its value; null clears it.
     """
     values = request.validated["body"]
-    return schemas.customer(
-        services.change_customer(request.dbsession, request.context.id, values, merge=False)
-    )
+    return schemas.customer(services.change_customer(request.dbsession, request.context.id, values, merge=False))
 
 
 @customer.patch(
@@ -76,14 +72,10 @@ def change_customer(request: Any) -> dict[str, Any]:
     Metadata is merged; null removes a key.
     """
     values = request.validated["body"]
-    return schemas.customer(
-        services.change_customer(request.dbsession, request.context.id, values, merge=True)
-    )
+    return schemas.customer(services.change_customer(request.dbsession, request.context.id, values, merge=True))
 
 
-@customer.delete(
-    permission=WRITE, operation_id="customers_delete", status=204, problems=("customer-has-orders",)
-)
+@customer.delete(permission=WRITE, operation_id="customers_delete", status=204, problems=("customer-has-orders",))
 def delete_customer(request: Any) -> Any:
     """Delete a customer who has no orders."""
     services.delete_customer(request.dbsession, request.context.id)

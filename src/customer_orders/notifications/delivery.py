@@ -150,9 +150,7 @@ class Outbox:
         except Unavailable as error:
             return self._again(claim, "unavailable", error.reason, error.retry_after or 0)
         except ChannelDown as error:
-            return Outcome(
-                "channel_down", Status.QUEUED, error.reason, wait=float(self.settings.lease), burns=False
-            )
+            return Outcome("channel_down", Status.QUEUED, error.reason, wait=float(self.settings.lease), burns=False)
         except Uncertain as error:
             return Outcome("uncertain", Status.UNKNOWN, error.reason)
         except Exception as error:
@@ -196,9 +194,7 @@ class Outbox:
                 .returning(Notification)
             ).scalar_one_or_none()
             if recorded is None:
-                log.warning(
-                    "attempt %s at notification %s outlived its lease", claim.number, claim.notification_id
-                )
+                log.warning("attempt %s at notification %s outlived its lease", claim.number, claim.notification_id)
             elif recorded.status == Status.QUEUED and recorded.order_id is None:
                 # The order was deleted while this attempt ran.
                 recorded.status, recorded.reason = Status.CANCELLED, "order_deleted"

@@ -69,9 +69,7 @@ class NotificationAttempt(Base):
     __tablename__ = "notification_attempts"
 
     id: Mapped[int] = primary_key()
-    notification_id: Mapped[int] = mapped_column(
-        BigInt, ForeignKey("notifications.id", ondelete="CASCADE"), index=True
-    )
+    notification_id: Mapped[int] = mapped_column(BigInt, ForeignKey("notifications.id", ondelete="CASCADE"), index=True)
     number: Mapped[int]
     lease_owner: Mapped[str] = mapped_column(String(32))
     notifier: Mapped[str] = mapped_column(String(64))

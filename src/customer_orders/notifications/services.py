@@ -82,10 +82,6 @@ def summaries(session: Session, order_ids: Sequence[int]) -> dict[int, dict[str,
     """What became of the last message about each order, in one query."""
     if not order_ids:
         return {}
-    last = (
-        select(func.max(Notification.id))
-        .where(Notification.order_id.in_(order_ids))
-        .group_by(Notification.order_id)
-    )
+    last = select(func.max(Notification.id)).where(Notification.order_id.in_(order_ids)).group_by(Notification.order_id)
     found = session.scalars(select(Notification).where(Notification.id.in_(last)))
     return {one.order_id: summary(one) for one in found if one.order_id is not None}

@@ -52,9 +52,7 @@ class OrderRead(colander.MappingSchema):
 
     id = node(Integer(1), "Id of the order.")
     item = node(Text(), "What was ordered.")
-    amount = node(
-        Integer(0, MAX_AMOUNT), "Integer in the currency's minor unit: 10000 with KES is KES 100.00."
-    )
+    amount = node(Integer(0, MAX_AMOUNT), "Integer in the currency's minor unit: 10000 with KES is KES 100.00.")
     customer = node(Integer(1), "Id of the customer.")
     currency = node(Currency(), "ISO 4217 code.")
     reference = node(Text(), "Your own reference for the order.", nullable=True)

@@ -53,9 +53,7 @@ def create_order(session: Session, values: Mapping[str, Any], *, currency: str) 
     return placed
 
 
-def change_order(
-    session: Session, order_id: int, values: Mapping[str, Any], *, currency: str, merge: bool
-) -> Order:
+def change_order(session: Session, order_id: int, values: Mapping[str, Any], *, currency: str, merge: bool) -> Order:
     """Change what ``values`` names. ``merge``: metadata is merged, as in a PATCH.
 
     Raises ``NotFound``, or ``Invalid`` naming ``customer`` if there is no such customer.

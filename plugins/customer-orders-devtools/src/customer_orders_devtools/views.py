@@ -46,14 +46,7 @@ def take_form(request: Any) -> Any:
     fields = _fields(request, request.POST)
     email = request.POST.get("email", "").strip()
     local, _, domain = email.partition("@")
-    if (
-        not local
-        or not domain
-        or "@" in domain
-        or not email.isprintable()
-        or " " in email
-        or len(email) > 254
-    ):
+    if not local or not domain or "@" in domain or not email.isprintable() or " " in email or len(email) > 254:
         request.response.status_int = 400
         return {"fields": fields, "wrong": "That is not an e-mail address."}
     provider, _ = request.registry.devtools
