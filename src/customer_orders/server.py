@@ -5,6 +5,7 @@ Any WSGI server will do; with another one the dispatcher starts with the first r
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -12,8 +13,14 @@ import waitress
 
 
 def run_waitress(app: Any, global_config: dict[str, str], **options: Any) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the message in flight. ``options``: waitress's own."""
+    """Serve until SIGTERM or SIGINT, then finish the message in flight.
+
+    ``options``: waitress's own, from the INI; the variable ``SERVER_LISTEN`` overrides ``listen``.
+    """
     registry = app.registry
+    if os.environ.get("SERVER_LISTEN"):
+        options = {key: value for key, value in options.items() if key not in ("host", "port")}
+        options["listen"] = os.environ["SERVER_LISTEN"]
 
     def terminate(*_: object) -> None:
         raise SystemExit(0)

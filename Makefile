@@ -1,0 +1,70 @@
+# The two that matter: `make serve` and `make test`. Both make the environment in .venv first.
+
+PYTHON ?= python3
+PORT ?= 6543
+VENV := .venv
+BIN := $(VENV)/bin
+KEY := var/jwt.key
+
+PLUGINS := $(sort $(wildcard plugins/*))
+EDITABLE := $(foreach plugin,$(PLUGINS),-e ./$(plugin))
+MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup.cfg)
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test lint format constraints clean check-python
+
+help: ## Say what there is to make.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+check-python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Customer Orders needs Python 3.11 to 3.14, and there is no '$(PYTHON)' here. Name one: make PYTHON=/path/to/python3.13"; exit 1; }
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 14); print(end="" if ok else "Customer Orders needs Python 3.11 to 3.14; $(PYTHON) is %d.%d. Name another: make PYTHON=/path/to/python3.13\n" % sys.version_info[:2]); sys.exit(not ok)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make environments: on Debian, apt-get install python3-venv."; exit 1; }
+
+$(VENV)/serve.stamp: $(MANIFESTS) | check-python
+	@echo "Making the environment in $(VENV) (a minute, the first time) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . $(EDITABLE)
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/serve.stamp
+	@echo "Adding what tests and linters need ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]' $(EDITABLE)
+	@touch $@
+
+$(KEY):
+	@mkdir -p $(@D)
+	@umask 077 && $(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))' > $@
+
+serve: export JWT_PRIVATE_KEY_FILE ?= $(KEY)
+serve: export APP_PUBLIC_URL ?= http://127.0.0.1:$(PORT)
+serve: export SERVER_LISTEN ?= 127.0.0.1:$(PORT)
+serve: export PYTHONWARNINGS ?= ignore:pkg_resources is deprecated
+serve: $(VENV)/serve.stamp $(KEY) ## Migrate and serve http://127.0.0.1:6543 with development.ini (PORT=8080 to change).
+	@$(BIN)/customer-orders db upgrade -c development.ini
+	@echo "Dashboard $(APP_PUBLIC_URL)/  Inbox $(APP_PUBLIC_URL)/devtools/inbox  (Ctrl-C stops)"
+	@exec $(BIN)/pserve development.ini
+
+test: $(VENV)/test.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some).
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup --cov --cov-report= $(ARGS)
+	@$(BIN)/python -m coverage report
+
+lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 3
+
+format: $(VENV)/test.stamp ## Format the code.
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+constraints: | check-python ## Pin anew: what resolves today becomes constraints.txt.
+	@rm -rf $(VENV)/pin && $(PYTHON) -m venv $(VENV)/pin
+	@$(VENV)/pin/bin/python -m pip install --quiet --disable-pip-version-check '.[test,lint]'
+	@{ echo "# What \`make constraints\` resolved; \`make\` installs with it."; \
+		$(VENV)/pin/bin/python -m pip freeze --all --exclude customer-orders --exclude pip; } > constraints.txt
+	@rm -rf $(VENV)/pin
+
+clean: ## Remove the environment and caches; var/ (database, key) stays.
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -1,0 +1,115 @@
+"""Real server processes for tests: started on a free port, waited for, ended by their own id."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    """The first true result of ``condition``; fails with ``what`` if none comes in time."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        pause.wait(0.05)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """One ``pserve`` process on a port of loopback."""
+
+    def __init__(self, ini: Path, environ: dict[str, str], log: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.environ = {
+            **os.environ,
+            "APP_PUBLIC_URL": self.url,
+            "SERVER_LISTEN": f"127.0.0.1:{port}",
+            "PYTHONWARNINGS": "ignore:pkg_resources is deprecated",
+            **environ,
+        }
+        self.ini, self.log = ini, log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self, *words: str) -> str:
+        """Run ``customer-orders`` with this server's INI and environment; what it printed."""
+        done = subprocess.run(
+            [str(BIN / "customer-orders"), *words, "-c", str(self.ini)],
+            env=self.environ,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(BIN / "pserve"), str(self.ini)], env=self.environ, stdout=log, stderr=log
+            )
+        wait_for(self.answers, f"{self.url} answers\n{self.log.read_text()}")
+
+    def answers(self) -> bool:
+        """Whether the process answers."""
+        if self.process is None or self.process.poll() is not None:
+            raise AssertionError(f"the server ended:\n{self.log.read_text()}")
+        try:
+            return requests.get(f"{self.url}/livez", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal, wait, and tell the exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@contextmanager
+def serving(folder: Path, url: str, ini: Path = ROOT / "development.ini", **environ: str) -> Iterator[Server]:
+    """A migrated server with the real development.ini, its key, database and inbox its own."""
+    key = folder / "jwt.key"
+    key.write_text(secrets.token_urlsafe(64))
+    server = Server(
+        ini,
+        {
+            "SQLALCHEMY_URL": url,
+            "JWT_PRIVATE_KEY_FILE": str(key),
+            "DEVTOOLS_INBOX": str(folder / "inbox.jsonl"),
+            **environ,
+        },
+        folder / "server.log",
+    )
+    server.command("db", "upgrade")
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process is not None and server.process.poll() is None:
+            server.end()

@@ -1,0 +1,206 @@
+"""The first thing a merchant's developer does, in a real browser: from the dashboard to the SMS."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from serving import Server, serving
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.skipif(
+        not CHROMIUM and not os.environ.get("REQUIRE_BROWSER"),
+        reason="no chromium on this machine (Debian: apt-get install chromium)",
+    ),
+]
+
+# No traffic of the browser's own, and no sandbox, which containers and root do not have.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    assert CHROMIUM, "REQUIRE_BROWSER is set, and there is no chromium on this machine"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, database_kind: str, new_database: Any) -> Iterator[Server]:
+    """`development.ini`, served by pserve."""
+    with serving(tmp_path_factory.mktemp("serving"), new_database(database_kind)) as server:
+        yield server
+
+
+class Witness:
+    """Notes every request and every complaint of a browser context."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        context.on("request", lambda request: self.requests.append(request.url))
+        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        context.on("console", self._hear)
+        context.expose_function("noteViolation", lambda said: self.complaints.append(said))
+        context.add_init_script(
+            "addEventListener('securitypolicyviolation',"
+            " event => noteViolation(`CSP: ${event.violatedDirective} ${event.blockedURI}`))"
+        )
+
+    def _hear(self, message: Any) -> None:
+        if message.type == "error" and "status of 40" not in message.text:
+            self.complaints.append(message.text)
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A fresh browser profile."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(15_000)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def witness(context: BrowserContext) -> Witness:
+    """What the browser asked for and complained about."""
+    return Witness(context)
+
+
+def sign_in(page: Page, server: Server, email: str = "jane@shop.example") -> None:
+    """From the dashboard to the tokens page."""
+    page.goto(server.url)
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_role("link", name="Sign in with any e-mail").click()
+    page.get_by_label("E-mail address").fill(email)
+    # what a browser lets through is not what a client may send
+    page.evaluate("document.forms[0].noValidate = true")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="You are signed in")).to_be_visible()
+
+
+def send(page: Page, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Try an operation out in Swagger UI, as a person would; the answer it shows."""
+    block = page.locator(f"[id$='{operation}']")
+    block.locator(".opblock-summary-control").click()
+    block.locator("textarea.body-param__text").fill(json.dumps(body))
+    block.get_by_role("button", name="Execute").click()
+    answer = block.locator(".live-responses-table")
+    expect(answer.locator("tbody .response-col_status").first).to_contain_text("201")
+    shown = answer.locator(".highlight-code code").first.inner_text()
+    block.locator(".opblock-summary-control").click()
+    return json.loads(shown)
+
+
+def test_from_the_dashboard_to_the_sms(context: BrowserContext, witness: Witness, server: Server) -> None:
+    page = context.new_page()
+    sign_in(page, server)
+    for name in ("access", "refresh"):
+        token = page.locator(f"#{name}")
+        expect(token).to_have_attribute("readonly", "")
+        page.locator(f"[data-copy={name}]").click()
+        expect(page.get_by_role("status")).to_contain_text("on the clipboard")
+        assert page.evaluate("navigator.clipboard.readText()") == token.input_value()
+    page.get_by_role("link", name="Go on to the dashboard").click()
+
+    expect(page.get_by_role("status")).to_have_text("jane@shop.example (admin)")
+    customer = send(page, "customers_create", {"username": "Asha", "phone_number": "0713 812 939"})
+    send(page, "orders_create", {"item": "Tea", "amount": 10000, "customer": customer["id"]})
+
+    page.goto(f"{server.url}/devtools/inbox")
+    phone = page.get_by_role("region", name="Phone +254713812939")
+    expect(phone.get_by_role("article")).to_contain_text("Your order has been created. Thank you for shopping with us!")
+
+    assert {url.partition("//")[2].partition("/")[0] for url in witness.requests if not url.startswith("data:")} == {
+        server.url.partition("//")[2]
+    }
+    assert witness.complaints == []
+
+
+def test_tokens_stay_out_of_urls_cookies_and_local_storage(
+    context: BrowserContext, witness: Witness, server: Server
+) -> None:
+    page = context.new_page()
+    sign_in(page, server)
+    access, refresh = (page.locator(f"#{name}").input_value() for name in ("access", "refresh"))
+    page.get_by_role("link", name="Go on to the dashboard").click()
+    expect(page.get_by_role("status")).to_have_text("jane@shop.example (admin)")
+    kept = page.evaluate("({session: {...sessionStorage}, local: {...localStorage}, cookie: document.cookie})")
+    assert kept == {"session": {"customer_orders.access": access}, "local": {}, "cookie": ""}
+    assert context.cookies() == []
+    for token in (access, refresh):
+        assert not [url for url in witness.requests if token in url]
+
+
+def test_signing_out_and_an_expired_token_clear_the_tab(context: BrowserContext, server: Server) -> None:
+    page = context.new_page()
+    sign_in(page, server)
+    page.get_by_role("link", name="Go on to the dashboard").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("status")).to_have_text("Signed out.")
+    assert page.evaluate("sessionStorage.length") == 0
+    expect(page.locator(".btn.authorize.unlocked")).to_be_visible()
+
+    page.evaluate("sessionStorage.setItem('customer_orders.access', 'not.a.token')")
+    page.reload()
+    expect(page.get_by_role("status")).to_have_text("Your sign-in has expired.")
+    assert page.evaluate("sessionStorage.length") == 0
+    expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+
+
+def test_signing_in_works_from_the_other_name_of_this_machine(
+    context: BrowserContext, witness: Witness, server: Server
+) -> None:
+    page = context.new_page()
+    page.goto(server.url.replace("127.0.0.1", "localhost"))
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_role("link", name="Sign in with any e-mail").click()
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="You are signed in")).to_be_visible()
+    assert witness.complaints == []
+
+
+def test_text_that_users_type_is_shown_as_text(context: BrowserContext, server: Server) -> None:
+    page = context.new_page()
+    markup = "<img/src=x/onerror=document.title='owned'>"
+    sign_in(page, server, email=f"{markup}@shop.example")
+    expect(page.get_by_role("main")).to_contain_text(markup)
+    assert page.title() != "owned"
+
+
+def test_a_person_gets_a_page_when_a_sign_in_cannot_go_on(context: BrowserContext, server: Server) -> None:
+    page = context.new_page()
+    answer = page.goto(f"{server.url}/api/devtools-oauth2/callback/?code=x&state=y")
+    assert answer is not None
+    assert answer.status == 400
+    expect(page.get_by_role("heading", name="This sign-in cannot go on")).to_be_visible()
+
+
+def test_pages_fit_the_width_of_a_phone(context: BrowserContext, server: Server) -> None:
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 800})
+    for path in ("/", "/login/", "/devtools/inbox", "/problems/not-found"):
+        page.goto(server.url + path)
+        expect(page.get_by_role("main").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
