@@ -46,8 +46,7 @@ serve: $(VENV)/serve.stamp $(KEY) ## Migrate and serve http://127.0.0.1:6543 wit
 	@exec $(BIN)/pserve development.ini
 
 test: $(VENV)/test.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some).
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup --cov --cov-report= $(ARGS)
-	@$(BIN)/python -m coverage report
+	@$(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup --cov --cov-report=term:skip-covered $(ARGS)
 
 lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter.
 	@$(BIN)/ruff check .

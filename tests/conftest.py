@@ -182,3 +182,17 @@ def deliver(registry: Any) -> Callable[[], int]:
         return len(ids)
 
     return drain
+
+
+@pytest.fixture
+def client_of() -> Callable[[Any], TestApp]:
+    """Makes a client, signed in as an admin, of an application of the test's own: ``client_of(app)``."""
+
+    def make(app: Any) -> TestApp:
+        with app.registry.database.transaction() as session:
+            user_id = local_user(session, "owner@shop.example", "admin").id
+        signed_in = TestApp(app, extra_environ={"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "127.0.0.1:6543"})
+        signed_in.authorization = ("Bearer", app.registry.access_tokens.create_token(str(user_id)))
+        return signed_in
+
+    return make

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
 from serving import Server, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from configparser import Error as ConfigParserError
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import click
 from pyramid.exceptions import ConfigurationError
-from pyramid.paster import get_app, setup_logging
+from pyramid.paster import get_app, get_appsettings, setup_logging
+from sqlalchemy.exc import DBAPIError
 
 from customer_orders import migrations
 from customer_orders.auth import services as auth
@@ -23,7 +26,12 @@ from customer_orders.settings import InvalidSettings, section
 
 def _registry(config: str) -> Any:
     """The application of an INI, without serving it."""
-    setup_logging(config)
+    try:
+        setup_logging(config)
+        # the file itself, before a line of anybody's code runs
+        get_appsettings(config)
+    except (ConfigParserError, LookupError, PackageNotFoundError) as error:
+        raise click.ClickException(f"{config}: {error}") from None
     try:
         return get_app(config).registry
     except (InvalidSettings, ConfigurationError) as error:
@@ -31,13 +39,19 @@ def _registry(config: str) -> Any:
 
 
 def with_registry(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command its ``-c INI`` and the application of it as first argument; domain errors become sentences."""
+    """Give a command its ``-c INI`` and the application of it as first argument; errors become sentences."""
 
     def run(config: str, **options: Any) -> None:
+        registry = _registry(config)
         try:
-            command(_registry(config), **options)
+            command(registry, **options)
         except DomainError as error:
             raise click.ClickException(error.detail) from None
+        except DBAPIError as error:
+            said = f"The database says: {error.orig}"
+            raise click.ClickException(f"{said}\nIs it there, and brought up to date by `db upgrade`?") from None
+        finally:
+            registry.database.engine.dispose()
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__

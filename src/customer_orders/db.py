@@ -117,7 +117,7 @@ class Database:
         )
 
     def session(self, *, writes: bool = True) -> Session:
-        """A new session. One that does not write takes no lock on SQLite and may not write on PostgreSQL."""
+        """A new session. One that does not write may not write, and on SQLite waits for no writer."""
         session = Session(self.engine if writes else self._reading, expire_on_commit=False)
         session.info["listeners"] = self.listeners
         session.info["database"] = self
@@ -157,6 +157,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Any) -> None:
     writes = connection.get_execution_options().get("writes", True)
+    connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if writes else 'ON'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -199,7 +200,14 @@ def merged(old: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[st
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:
     """Call ``act`` once this session's transaction is committed; never if it is rolled back."""
-    event.listen(session, "after_commit", lambda _: act(), once=True)
+    transaction = session.get_transaction() or session.begin()
+
+    def committed(_: Session) -> None:
+        # Later transactions of the same session are none of our business.
+        if session.get_transaction() is transaction:
+            act()
+
+    event.listen(session, "after_commit", committed, once=True)
 
 
 def is_unreachable(error: BaseException) -> bool:

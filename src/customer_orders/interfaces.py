@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from unicodedata import category
 
 from zope.interface import Attribute, Interface
 
@@ -103,10 +104,13 @@ class Report:
 class Identity:
     """Who signed in.
 
-    :param subject: the provider's stable id of the person; never an e-mail address that can change hands.
+    :param subject: the provider's stable id of the person, 1 to 255 characters; never an e-mail address that can
+        change hands.
     :param email_verified: exactly what the provider says; roles by e-mail need it to be true.
     :param domain: the organisation that the provider vouches for (Google's ``hd``), never cut out of the e-mail
         by guesswork.
+
+    Raises :class:`IdentityRefused` if no account could be kept by it.
     """
 
     subject: str
@@ -114,6 +118,13 @@ class Identity:
     email_verified: bool
     name: str
     domain: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.subject, str) or not 1 <= len(self.subject) <= 255:
+            raise IdentityRefused("the provider names no subject of 1 to 255 characters")
+        # Cc: NUL and the other control characters; Cs: lone surrogates. No database takes them all.
+        if any(category(character) in ("Cc", "Cs") for character in self.subject + self.email + self.name):
+            raise IdentityRefused("what the provider says of the person holds control characters")
 
 
 class NotSent(Exception):

@@ -6,7 +6,6 @@ The contract is in :mod:`customer_orders.interfaces`. Merely installed, a plugin
 from __future__ import annotations
 
 import difflib
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -21,8 +20,9 @@ from customer_orders.settings import InvalidSettings, Section, SettingError, mis
 
 GROUP = "customer_orders.plugins"
 
-# The core's own dispatchers, registered after the plugins (see notifications/dispatch.py).
-BUILT_IN = {"dispatchers": ("embedded", "worker"), "notifiers": ()}
+# Names that are the core's own: its dispatchers, registered after the plugins (see notifications/dispatch.py), and
+# the provider under which the command line keeps the users it makes (see auth/services.py).
+BUILT_IN = {"dispatchers": ("embedded", "worker"), "identity_providers": ("cli",), "notifiers": ()}
 
 
 @dataclass
@@ -52,6 +52,9 @@ def _adder(kind: str, label: str, interface: Any) -> Any:
             verifyObject(interface, offered)
         except InterfaceViolation as error:
             raise ConfigurationError(f"{label} {name!r} does not meet {interface.__name__}: {error}") from error
+        plugin = config.registry.plugins.including
+        if plugin is not None and name in BUILT_IN[kind]:
+            raise ConfigurationError(f"the plugin {plugin!r} claims the {label} {name!r}, which is the core's own")
 
         def register() -> None:
             getattr(config.registry.plugins, kind)[name] = offered
@@ -64,24 +67,33 @@ def _adder(kind: str, label: str, interface: Any) -> Any:
 
 
 def _plugin_settings(config: Any, name: str, schema: type[colander.SchemaNode]) -> Section:
+    config.action(("settings", name), None)
     section: Section = config.registry.sections.add(name, schema)
     return section
 
 
-def _include(config: Any, name: str, found: dict[str, EntryPoint]) -> None:
-    """Include one plugin. Its wrong settings are remembered, so that the next plugin's are told with them."""
+def _include(config: Any, name: str, found: dict[str, EntryPoint]) -> bool:
+    """Include one plugin; whether it could be. Its wrong settings are remembered, to be told with all others."""
     sections = config.registry.sections
     if name not in found:
         close = difflib.get_close_matches(name, found, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         known = ", ".join(sorted(found)) or "none"
         sections.errors.append(SettingError("plugins", f"no plugin is called {name!r}.{hint} Installed: {known}."))
-        return
+        return False
+    try:
+        includeme = found[name].load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"the plugin {name!r} cannot be loaded: {error}") from error
     registered = config.registry.plugins
     registered.by_plugin[name], registered.including = [], name
-    with suppress(InvalidSettings):
-        config.include(found[name].load())
-    registered.including = None
+    try:
+        config.include(includeme)
+    except InvalidSettings:
+        return False
+    finally:
+        registered.including = None
+    return True
 
 
 def _check_references(config: Any) -> None:
@@ -115,12 +127,12 @@ def includeme(config: Any) -> None:
 
     sections = registry.sections
     found = installed()
-    for name in sections[""].plugins if "" in sections else ():
-        _include(config, name, found)
+    enabled = dict.fromkeys(sections[""].plugins) if "" in sections else {}
+    included = [_include(config, name, found) for name in enabled]
     config.commit()
-    if not sections.errors:
+    # what a plugin registers cannot be known if its settings are wrong
+    if all(included) and "" in sections:
         _check_references(config)
-    known = [*(name for name in sections if name), *found]
-    sections.errors += misspelt_sections(sections.ini, known)
+    sections.errors += misspelt_sections(sections.ini, {*sections.names, *found})
     if sections.errors:
         raise InvalidSettings(sections.errors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from customer_orders.settings import InvalidSettings, Number, Sections, Words, node, secret
+from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Words, node
 
 # What a message template may speak of.
 TEMPLATE_NAMES = {
@@ -50,7 +51,10 @@ def _database_url(node: colander.SchemaNode, value: str) -> None:
 
 
 def _masked_url(value: str) -> str:
-    return make_url(value).render_as_string(hide_password=True)
+    url = make_url(value)
+    # libpq takes its passwords (password, sslpassword) in the query too
+    hidden = {name: MASK for name in url.query if name.endswith("password")}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def _region(node: colander.SchemaNode, value: str) -> None:
@@ -71,17 +75,31 @@ def _grantees(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
 
 def _template(node: colander.SchemaNode, value: str) -> None:
     """A Jinja2 template that names nothing it will not be given, in no branch of it."""
+    environment = SandboxedEnvironment()
     try:
-        tree = SandboxedEnvironment().parse(value)
+        tree = environment.parse(value)
+        if any(True for _ in meta.find_referenced_templates(tree)):
+            raise TemplateSyntaxError("there is no other template to include", 1)
+        environment.compile(value)
     except TemplateSyntaxError as error:
         raise colander.Invalid(node, f"is not a Jinja2 template: {error}") from None
     unknown = {name for name in meta.find_undeclared_variables(tree) if name not in TEMPLATE_NAMES}
-    for part in tree.find_all(nodes.Getattr):
-        if isinstance(part.node, nodes.Name) and part.attr not in TEMPLATE_NAMES.get(part.node.name, (part.attr,)):
-            unknown.add(f"{part.node.name}.{part.attr}")
+    unknown |= {f"|{part.name}" for part in tree.find_all(nodes.Filter) if part.name not in environment.filters}
+    unknown |= set(_unknown_parts(tree))
     if unknown:
         known = ", ".join(f"{name}.{key}" for name, keys in TEMPLATE_NAMES.items() for key in keys)
         raise colander.Invalid(node, f"names {', '.join(sorted(unknown))}, which is not there. Known: {known}")
+
+
+def _unknown_parts(tree: nodes.Template) -> Iterator[str]:
+    """Parts of ``order`` and ``customer`` that are not there, or that cannot be told from the template alone."""
+    parts: dict[int, Any] = {id(one.node): one.attr for one in tree.find_all(nodes.Getattr)}
+    parts |= {id(one.node): getattr(one.arg, "value", "[]") for one in tree.find_all(nodes.Getitem)}
+    for name in tree.find_all(nodes.Name):
+        # without a part: an alias or a filter would take the parts out of sight
+        part = parts.get(id(name))
+        if name.name in TEMPLATE_NAMES and part not in TEMPLATE_NAMES[name.name]:
+            yield name.name if part is None else f"{name.name}.{part}"
 
 
 # Bytes of key that make a brute force as hard as the hash: RFC 7518, section 3.2.
@@ -135,7 +153,7 @@ class Jwt(colander.MappingSchema):
         colander.String(),
         "The key that signs access tokens: random, at least as long as the algorithm's hash.",
         validator=_signing_key,
-        mask=secret,
+        secret=True,
         how=f"is required: the key that signs access tokens. {MAKE_A_KEY}",
     )
     algorithm = node(
@@ -147,10 +165,11 @@ class Jwt(colander.MappingSchema):
     expiration = node(Number(10, 86400), "Seconds for which an access token is good.", missing=900)
 
     def check(self, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        """The key is at least as long as the algorithm's hash."""
-        needed = KEY_BYTES[values["algorithm"]]
-        if len(values["private_key"].encode()) < needed:
-            yield "private_key", f"is shorter than the {needed} bytes of {values['algorithm']}. {MAKE_A_KEY}"
+        """The key is at least as long as the algorithm's hash. ``values``: those that are valid by themselves."""
+        if {"private_key", "algorithm"} <= values.keys():
+            needed = KEY_BYTES[values["algorithm"]]
+            if len(values["private_key"].encode()) < needed:
+                yield "private_key", f"is shorter than the {needed} bytes of {values['algorithm']}. {MAKE_A_KEY}"
 
 
 class Auth(colander.MappingSchema):
@@ -256,7 +275,7 @@ def includeme(config: Any) -> None:
     settings.update(LIBRARIES)
     sections = config.registry.sections = Sections(dict(settings), os.environ)
     for name, schema in CORE.items():
-        try:
+        # a plugin that claims the same section is a conflict
+        config.action(("settings", name), None)
+        with suppress(InvalidSettings):
             sections.add(name, schema)
-        except InvalidSettings:
-            continue

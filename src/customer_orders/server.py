@@ -26,8 +26,12 @@ def run_waitress(app: Any, global_config: dict[str, str], **options: Any) -> Non
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, terminate)
+    server = waitress.create_server(app, **options)
+    server.print_listen("Serving on http://{}:{}")
     registry.dispatcher.start(registry.outbox)
     try:
-        waitress.serve(app, **options)
+        server.run()
     finally:
+        # closed first, so that nobody connects to what will not answer
+        server.close()
         registry.dispatcher.stop()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,14 @@ class Section(Mapping[str, Any]):
 
     def display(self, key: str) -> str:
         """The value as an operator may see it: a secret is masked."""
-        value = self._values[key]
-        mask = getattr(self.schema[key], "mask", None)
-        if mask is not None and value is not None:
-            return str(mask(value))
-        if isinstance(value, tuple):
-            return " ".join(value)
-        return "" if value is None else str(value)
+        value, setting = self._values[key], self.schema[key]
+        if value is None:
+            return ""
+        if getattr(setting, "secret", False):
+            return MASK
+        if hasattr(setting, "mask"):
+            return str(setting.mask(value))
+        return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def variable(key: str) -> str:
@@ -83,26 +84,26 @@ def variable(key: str) -> str:
     return re.sub(r"[.-]", "_", key).upper()
 
 
-def secret(_: object) -> str:
-    """The mask of a setting of which nothing may be shown."""
-    return MASK
-
-
 def _find(key: str, ini: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str | None, str]:
     """The raw value of a setting and where it came from. Raises ValueError with what is wrong."""
     name = variable(key)
-    direct, file = environ.get(name, ""), environ.get(f"{name}_FILE", "")
+    direct, file = environ.get(name, "").strip(), environ.get(f"{name}_FILE", "").strip()
     if direct and file:
         raise ValueError(f"both {name} and {name}_FILE are set; unset one")
+    contents = ""
     if file:
         try:
-            return Path(file).read_text(encoding="utf-8").strip(), f"file named by {name}_FILE"
+            contents = Path(file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{name}_FILE names a file that cannot be read: {error}") from None
-    if direct:
-        return direct, f"variable {name}"
-    value = ini.get(key)
-    return (str(value).strip() or None, "INI") if value is not None else (None, "default")
+    for value, origin in (
+        (direct, f"variable {name}"),
+        (contents, f"file named by {name}_FILE"),
+        (str(ini.get(key, "")).strip(), "INI"),
+    ):
+        if value:
+            return value, origin
+    return None, "default"
 
 
 def read(
@@ -126,27 +127,29 @@ def read(
         except ValueError as error:
             errors.append(SettingError(key, str(error)))
         except colander.Invalid as error:
-            missing = raw is None and node.required
-            message = getattr(node, "how", "is required.") if missing else "; ".join(error.messages())
+            message = getattr(node, "how", "is required") if raw is None else "; ".join(error.asdict().values())
             errors.append(SettingError(key, message))
-    if not errors and hasattr(schema, "check"):
+    if hasattr(schema, "check"):
         errors += [SettingError(f"{prefix}{key}", message) for key, message in schema.check(values)]
     if errors:
         raise InvalidSettings(errors)
     return Section(name, schema, values, origins)
 
 
-def misspelt_sections(ini: Mapping[str, Any], known: list[str]) -> list[SettingError]:
-    """Keys whose section does not exist, but whose name is close to one that does."""
+def misspelt_sections(ini: Mapping[str, Any], known: Collection[str]) -> list[SettingError]:
+    """Keys whose section does not exist, but whose name is close to one that does.
+
+    Other keys without a section of ours are left alone: they belong to Pyramid's add-ons, or are the INI's own.
+    """
     errors = []
     for key in ini:
-        head, dot, _ = key.partition(".")
-        if dot and head not in known and difflib.get_close_matches(head, known, 1, 0.8):
+        head, _, _ = key.partition(".")
+        if head not in known and difflib.get_close_matches(head, known, 1, 0.8):
             errors.append(SettingError(key, "is not a setting." + _did_you_mean(head, known)))
     return errors
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
+def _did_you_mean(word: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(word, known, 1, 0.6)
     return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(known)}."
 
@@ -193,15 +196,20 @@ def node(typ: colander.SchemaType, title: str, **more: Any) -> colander.SchemaNo
 
 
 class Sections(dict[str, Section]):
-    """Every section that was read, by name, and what is wrong so far."""
+    """Every section that was read, by name, and what is wrong so far.
+
+    ``names``: what a key may begin with, that is all sections that were to be read, and settings without one.
+    """
 
     def __init__(self, ini: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         super().__init__()
         self.ini, self.environ = ini, environ
+        self.names: set[str] = set()
         self.errors: list[SettingError] = []
 
     def add(self, name: str, schema: type[colander.SchemaNode]) -> Section:
         """Read one more section. Raises :class:`InvalidSettings`, and remembers its errors for all to be told."""
+        self.names |= {name} if name else {node.name for node in schema().children}
         try:
             self[name] = read(name, schema, self.ini, self.environ)
         except InvalidSettings as wrong:

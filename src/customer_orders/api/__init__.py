@@ -144,7 +144,7 @@ def _json(request: Any) -> Mapping[str, Any]:
     try:
         given = orjson.loads(request.body)
     except orjson.JSONDecodeError as error:
-        raise DomainError(f"The body is not JSON: {error}.", code="malformed") from None
+        raise DomainError(f"The body cannot be read as JSON: {error}.", code="malformed") from None
     if not isinstance(given, dict):
         raise DomainError("The body must be a JSON object.", code="malformed")
     return given
@@ -186,5 +186,6 @@ def includeme(config: Any) -> None:
     config.add_renderer("json", _orjson)
     config.include("customer_orders.api.requests")
     config.include("customer_orders.api.problems")
+    config.include("customer_orders.api.problem_pages")
     config.include("customer_orders.api.pages")
     config.include("customer_orders.api.openapi")

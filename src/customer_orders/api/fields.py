@@ -135,13 +135,14 @@ class Phone(Field):
     not for assigned ranges, which change faster than any table of them.
     """
 
-    written = re.compile(r"(?:tel:)?[\s(]*\+?[\d\s().\-/\u2010-\u2015]+")
+    written = re.compile(r"\s*(?:tel:)?([\s(]*[+\uff0b]?[\d\s().\-/\u2010-\u2015]+)")
+    wrong = "Must be a phone number with all its digits, such as +254713812939 or 0713 812 939."
 
     def deserialize(self, node: colander.SchemaNode, cstruct: Any) -> Any:
-        self_region = (node.bindings or {}).get("region")
         if isinstance(cstruct, str):
+            region = (node.bindings or {}).get("region")
             try:
-                return self.e164(_text(cstruct, 1, 64), self_region)
+                return self.e164(_text(cstruct, 1, 64), region)
             except ValueError as error:
                 raise colander.Invalid(node, str(error)) from None
         return super().deserialize(node, cstruct)
@@ -151,15 +152,22 @@ class Phone(Field):
 
     def e164(self, value: str, region: str | None) -> str:
         """``value`` in E.164. Raises ValueError."""
-        try:
-            if not self.written.fullmatch(value):
-                raise ValueError
-            number = phonenumbers.parse(value.removeprefix("tel:"), region)
-        except (phonenumbers.NumberParseException, ValueError):
-            raise ValueError("Must be a phone number, such as +254713812939 or 0713 812 939.") from None
-        if not phonenumbers.is_possible_number(number):
-            raise ValueError(f"Is too short or too long for a phone number in +{number.country_code}.")
-        return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+        # address books paste marks that nobody sees
+        visible = "".join(character for character in value if unicodedata.category(character) != "Cf")
+        written = self.written.fullmatch(visible)
+        if written is None:
+            raise ValueError(self.wrong)
+        dialled = written[1].strip()
+        # 00 is how much of the world dials +; the region's own way of dialling abroad goes first
+        for spelling in (dialled, f"+{dialled[2:]}" if dialled.startswith("00") else dialled):
+            try:
+                number = phonenumbers.parse(spelling, region)
+            except phonenumbers.NumberParseException:
+                continue
+            # a number possible only within its town cannot be reached by a message
+            if phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE:
+                return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+        raise ValueError(self.wrong)
 
     def swagger(self) -> dict[str, Any]:
         return {"type": "string", "minLength": 1, "maxLength": 64}
@@ -261,6 +269,8 @@ def partial(schema: type[Body]) -> type[Body]:
     class Partial(schema):  # type: ignore[valid-type,misc]
         def __init__(self, *args: Any, **kw: Any) -> None:
             super().__init__(*args, **kw)
+            # the children are the class's, so the full body's too: change copies
+            self.children: list[Any] = [child.clone() for child in self.children]
             for child in self.children:
                 child.missing = colander.drop
                 if isinstance(child.typ, Metadata):

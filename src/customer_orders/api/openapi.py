@@ -6,7 +6,6 @@ import functools
 import re
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import urlsplit
 
 import colander
 from cornice_swagger import CorniceSwagger
@@ -15,7 +14,6 @@ from cornice_swagger.converters.schema import ObjectTypeConverter, TypeConverter
 from customer_orders.api import NO_PERMISSION_REQUIRED, Operation, Service
 from customer_orders.api.fields import MAX_ID, Body
 from customer_orders.api.problems import BY_STATUS, CONTENT_TYPE, PROBLEMS
-from customer_orders.settings import section
 
 BASE_PATH = "/api"
 
@@ -100,7 +98,8 @@ class Document(CorniceSwagger):
         described: dict[str, Any] = {
             "operationId": operation.operation_id,
             "summary": " ".join(lines[0].split()).rstrip("."),
-            "produces": [*operation.produces, CONTENT_TYPE],
+            # the body of a redirect is Pyramid's own page
+            "produces": [*(("text/html",) if operation.status == 302 else operation.produces), CONTENT_TYPE],
             "security": [] if operation.public else [{"Bearer": []}],
             "responses": self._responses(operation),
         }
@@ -130,9 +129,9 @@ class Document(CorniceSwagger):
         codes: dict[int, list[str]] = {}
         for code in operation.problems:
             codes.setdefault(PROBLEMS[code].status, []).append(code)
-        implied = [400, 500, 503]
+        implied = [400, 413, 500, 503]
         implied += [] if operation.public else [401, 403]
-        implied += [413, 415] if operation.body else []
+        implied += [415] if operation.body else []
         for status in implied:
             codes.setdefault(status, [BY_STATUS[status]])
         responses = {str(operation.status): success}
@@ -165,10 +164,7 @@ def _tidy(parameter: dict[str, Any]) -> dict[str, Any]:
 def document(registry: Any) -> dict[str, Any]:
     """The document of one application (its own services, not the process's)."""
     services = [service for service in registry.cornice_services.values() if getattr(service, "tags", None)]
-    public_url = urlsplit(section(registry, "app").public_url)
     swagger: dict[str, Any] = {
-        "schemes": [public_url.scheme],
-        "host": public_url.netloc,
         "consumes": ["application/json"],
         "definitions": {"Problem": PROBLEM},
         "securityDefinitions": {

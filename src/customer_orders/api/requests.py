@@ -35,19 +35,21 @@ def request_id(request: Any) -> str:
 def bound_body(request: Any) -> None:
     """Take in at most ``api.max_body`` bytes, whether a length was announced or not (chunked).
 
-    Called by pyramid_retry before it copies the body for another try; so the copy is bounded too. What is larger
+    Called by pyramid_retry before the first try, which then has the body in memory for another one. What is larger
     is marked, and refused where problems can be rendered (:func:`on_new_request`).
     """
     environ = request.environ
     limit = section(request.registry, "api").max_body
     announced = request.content_length
+    body = b""
     if announced is None and environ.get("wsgi.input_terminated"):
         body = environ["wsgi.input"].read(limit + 1)
-        announced = len(body)
-        environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(announced)
-    if announced is not None and announced > limit:
-        environ[TOO_LARGE] = True
-        environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(), "0"
+    elif announced is not None and 0 < announced <= limit:
+        body = environ["wsgi.input"].read(announced)
+    if len(body) > limit or (announced or 0) > limit:
+        environ[TOO_LARGE], body = True, b""
+    environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
+    environ["webob.is_body_seekable"] = True
 
 
 def on_new_request(event: Any) -> None:
@@ -70,7 +72,7 @@ def _normalise(request: Any) -> None:
     Directly: a redirected POST would lose its body. A path that is a route as it stands stays as it is.
     """
     path = request.environ.get("PATH_INFO", "")
-    if not path.startswith(BOTH_FORMS):
+    if not path.startswith(BOTH_FORMS) or path.endswith("//"):
         return
     mapper = request.registry.getUtility(IRoutesMapper)
     if mapper(request)["route"] is not None:

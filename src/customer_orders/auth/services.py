@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from customer_orders import db
@@ -23,32 +25,47 @@ def role_of(identity: Identity, settings: Section) -> str | None:
     An e-mail address counts only if the provider says it is verified; an ``@domain`` only against the domain that
     the provider vouches for, never against the e-mail's own.
     """
-    grants = {f"@{identity.domain}".lower()} if identity.domain else set()
-    if identity.email_verified is True:
-        grants.add(identity.email.lower())
+    grants = {_folded(f"@{identity.domain}")} if identity.domain else set()
+    # an address without a local part would read as a domain
+    if identity.email_verified is True and not identity.email.startswith("@"):
+        grants.add(_folded(identity.email))
     for role, grantees in (("admin", settings.admins), ("clerk", settings.clerks)):
-        if grants & {grantee.lower() for grantee in grantees}:
+        if grants & {_folded(grantee) for grantee in grantees}:
             return role
     return None if settings.default_role == "none" else str(settings.default_role)
 
 
+def _folded(address: str) -> str:
+    # ASCII only: lower() makes a k of the Kelvin sign, and so one person of two.
+    return address.lower() if address.isascii() else address
+
+
+def _user_of(session: Session, provider: str, subject: str) -> User:
+    """The user whom ``provider`` knows as ``subject``, made if new; e-mail and name are the caller's to set.
+
+    Two first sign-ins at the same moment make one user: the second finds what the first has just committed.
+    """
+    known = select(ExternalIdentity).where(ExternalIdentity.provider == provider, ExternalIdentity.subject == subject)
+    found = session.scalar(known)
+    if found is None:
+        now = db.now(session)
+        user = User(email="", name="", created_at=now, updated_at=now)
+        found = ExternalIdentity(provider=provider, subject=subject, user=user, created_at=now)
+        try:
+            with session.begin_nested():
+                session.add(found)
+        except IntegrityError:
+            found = session.scalars(known).one()
+    return found.user
+
+
 def sign_in(session: Session, provider: str, identity: Identity, settings: Section) -> User:
     """The user known to ``provider`` as ``identity.subject``, made if new; name and role as of now."""
-    now = db.now(session)
-    known = session.scalar(
-        select(ExternalIdentity).where(
-            ExternalIdentity.provider == provider, ExternalIdentity.subject == identity.subject
-        )
-    )
-    if known is None:
-        user = User(created_at=now)
-        session.add(ExternalIdentity(provider=provider, subject=identity.subject, user=user, created_at=now))
-    else:
-        user = known.user
+    user = _user_of(session, provider, identity.subject)
     user.email = identity.email[:320]
     user.name = identity.name[:255]
     user.role = role_of(identity, settings)
-    user.updated_at = now
+    user.updated_at = db.now(session)
     session.flush()
     return user
 
@@ -58,27 +75,22 @@ def local_user(session: Session, email: str, role: str) -> User:
 
     Apart from anyone who signs in with that address: an address alone never proves an identity.
     """
-    now = db.now(session)
-    known = session.scalar(
-        select(ExternalIdentity).where(ExternalIdentity.provider == "cli", ExternalIdentity.subject == email.lower())
-    )
-    if known is not None:
-        user = known.user
-    else:
-        user = User(email=email, name=email, created_at=now)
-        session.add(ExternalIdentity(provider="cli", subject=email.lower(), user=user, created_at=now))
+    user = _user_of(session, "cli", email.lower())
+    user.email = user.name = email
     user.granted_role = role
-    user.updated_at = now
+    user.updated_at = db.now(session)
     session.flush()
     return user
 
 
 def find_user(session: Session, who: str) -> User:
-    """The user with this id or e-mail address. Raises ``NotFound``, or ``Conflict`` if the address is several users'."""
-    if who.isascii() and who.isdigit():
-        found: Sequence[User] = session.scalars(select(User).where(User.id == int(who))).all()
-    else:
-        found = session.scalars(select(User).where(User.email == who).order_by(User.id)).all()
+    """The user with this id or e-mail address.
+
+    Raises ``NotFound``, or ``Conflict`` if the address is several users'.
+    """
+    by_id = re.fullmatch("[0-9]{1,18}", who) is not None
+    wanted = User.id == int(who) if by_id else func.lower(User.email) == who.lower()
+    found = session.scalars(select(User).where(wanted).order_by(User.id)).all()
     if not found:
         raise NotFound(f"No user is {who!r}; see `customer-orders user list`.")
     if len(found) > 1:

@@ -77,7 +77,8 @@ def finish_sign_in(request: Any) -> Any:
         # Keep the user, so that an operator can grant a role; the refusal itself would roll it back.
         request.tm.commit()
         request.tm.begin()
-        raise Forbidden(f"{identity.email} has no role here. Ask an administrator for one.", code="no-role")
+        what = "is shut out here" if user.disabled else "has no role here"
+        raise Forbidden(f"{identity.email} {what}. Ask an administrator.", code="no-role")
     pair = _pair(request, user.id)
     if not prefers_html(request):
         return {"tokens": pair}

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import and_, or_, select, update
@@ -121,7 +123,11 @@ class Outbox:
             )
             if claimed.order_id is None:
                 # The order was deleted while an attempt ran that nobody finished.
-                claimed.status, claimed.reason = Status.CANCELLED, "order_deleted"
+                _give_up(claimed, Status.CANCELLED, "order_deleted")
+                return None
+            if claimed.attempts > self.settings.max_attempts:
+                # The last attempt was abandoned too: whatever ends our processes, it shall not go on for ever.
+                _give_up(claimed, Status.UNKNOWN, "abandoned")
                 return None
             session.add(
                 NotificationAttempt(
@@ -143,7 +149,7 @@ class Outbox:
 
     def _send(self, claim: Claim) -> Outcome:
         try:
-            receipt: Receipt = self.notifier.send(claim.message)
+            return _accepted(self.notifier.send(claim.message))
         except Rejected as error:
             status = Status.SUPPRESSED if error.suppressed else Status.FAILED
             return Outcome("rejected", status, error.reason)
@@ -154,12 +160,9 @@ class Outbox:
         except Uncertain as error:
             return Outcome("uncertain", Status.UNKNOWN, error.reason)
         except Exception as error:
+            # Outside the contract nothing says that it was not sent; so it is not sent again.
             log.exception("the notifier %s is defective", self.settings.sms)
-            return self._again(claim, "error", f"notifier_error: {type(error).__name__}", 0)
-        columns: dict[str, Any] = {"reference": receipt.reference}
-        if receipt.cost is not None:
-            columns |= {"cost_amount": receipt.cost.amount, "cost_currency": receipt.cost.currency}
-        return Outcome("accepted", Status.SENT, columns=columns)
+            return Outcome("error", Status.UNKNOWN, f"notifier_error: {type(error).__name__}")
 
     def _again(self, claim: Claim, name: str, reason: str, at_least: float) -> Outcome:
         if claim.number >= self.settings.max_attempts:
@@ -170,7 +173,7 @@ class Outbox:
 
     def _record(self, claim: Claim, outcome: Outcome) -> None:
         """Write what came of an attempt, if the row still names it; else a later attempt speaks for the message."""
-        reason = outcome.reason[:255] if outcome.reason else None
+        reason = None if outcome.reason is None else _printable(outcome.reason)
         with self.database.transaction() as session:
             now = db.now(session)
             recorded = session.execute(
@@ -212,6 +215,31 @@ class Outbox:
                     reference=outcome.columns.get("reference"),
                 )
             )
+
+
+def _accepted(receipt: Receipt) -> Outcome:
+    """The provider took the message. Raises whatever comes of a receipt that breaks the contract."""
+    reference, cost = receipt.reference, receipt.cost
+    if not reference or reference != _printable(reference):
+        raise ValueError("a receipt needs a printable reference of at most 255 characters")
+    columns: dict[str, Any] = {"reference": reference}
+    if cost is not None:
+        if not 0 <= cost.amount < 10**10 or not re.fullmatch("[A-Z]{3}", cost.currency):
+            raise ValueError("a receipt's cost is a decimal, and a currency of ISO 4217")
+        columns |= {"cost_amount": Decimal(cost.amount), "cost_currency": cost.currency}
+    return Outcome("accepted", Status.SENT, columns=columns)
+
+
+def _printable(told: object) -> str:
+    """What a provider says, as every database can keep it: printable, and 255 characters at most."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(told))[:255]
+
+
+def _give_up(claimed: Notification, status: Status, reason: str) -> None:
+    """End a notification instead of trying it again; the claim was no attempt."""
+    claimed.status, claimed.reason = status, reason
+    claimed.attempts -= 1
+    claimed.next_attempt_at = claimed.lease_owner = claimed.lease_expires_at = None
 
 
 def _is_due(now: datetime) -> Any:

@@ -33,8 +33,6 @@ class EmbeddedDispatcher:
 
     def start(self, outbox: Any) -> None:
         """Start the thread of this process, if it does not run yet; a forked process starts its own."""
-        if self._pid == os.getpid():
-            return
         with self._lock:
             if self._pid == os.getpid():
                 return

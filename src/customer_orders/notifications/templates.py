@@ -42,8 +42,10 @@ class Templates:
     """One template for each event. Their names were checked at start (``sections.py``)."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
-        # No autoescape: a text message is not HTML.
-        environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+        # No autoescape: a text message is not HTML. And nobody is told «None».
+        environment = SandboxedEnvironment(
+            undefined=StrictUndefined, autoescape=False, finalize=lambda value: "" if value is None else value
+        )
         self._templates = {event: environment.from_string(source) for event, source in sources.items()}
 
     def render(self, event: str, order: OrderFacts, customer: CustomerFacts) -> str:

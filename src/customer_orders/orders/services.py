@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.customers.models import Customer
+from customer_orders.customers.services import assign_metadata
 from customer_orders.customers.services import facts as customer_facts
 from customer_orders.errors import FieldError, Invalid, NotFound
 from customer_orders.events import OrderDeleted, OrderFacts, OrderPlaced, announce
@@ -92,4 +93,4 @@ def _assign(found: Order, values: Mapping[str, Any], *, currency: str, merge: bo
     if "currency" in values:
         found.currency = values["currency"] or currency
     if "metadata" in values:
-        found.extra = db.merged(found.extra if merge else {}, values["metadata"])
+        assign_metadata(found, values["metadata"], merge=merge)

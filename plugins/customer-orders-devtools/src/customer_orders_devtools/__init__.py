@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import colander
+from pyramid.static import static_view
 
-from customer_orders_devtools.guard import refuse_to_listen_elsewhere
+from customer_orders_devtools.guard import local_only, refuse_to_listen_elsewhere
 from customer_orders_devtools.identity import AnyEmail
 from customer_orders_devtools.simulator import Simulator
 
@@ -32,7 +33,12 @@ def includeme(config: Any) -> None:
     config.add_identity_provider("devtools", provider)
     config.add_notifier("devtools", simulator)
     config.registry.devtools = (provider, simulator)
-    config.add_static_view("devtools/static", "customer_orders_devtools:static")
+    config.add_route("devtools_static", "/devtools/static/*subpath")
+    config.add_view(
+        static_view("customer_orders_devtools:static", use_subpath=True),
+        route_name="devtools_static",
+        decorator=local_only,
+    )
     config.add_route("devtools_sign_in", "/devtools/sign-in")
     config.add_route("devtools_inbox", "/devtools/inbox")
     config.scan("customer_orders_devtools.views")

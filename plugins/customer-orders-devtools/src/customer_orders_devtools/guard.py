@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +13,7 @@ import plaster
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPNotFound
 
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
+LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
 def is_loopback(address: str) -> bool:
@@ -22,11 +24,12 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def _host(netloc: str) -> str | None:
+def _is_local(address: str) -> bool:
     try:
-        return urlsplit(f"//{netloc}").hostname
+        host = urlsplit(f"//{address}").hostname or address
     except ValueError:
-        return None
+        return False
+    return host == "localhost" or is_loopback(host)
 
 
 def local_only(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +40,7 @@ def local_only(view: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def guarded(context: Any, request: Any) -> Any:
-        if not is_loopback(request.environ.get("REMOTE_ADDR", "")) or _host(request.host) not in LOCAL_HOSTS:
+        if not is_loopback(request.environ.get("REMOTE_ADDR", "")) or not LOCAL_HOST.fullmatch(request.host):
             raise HTTPNotFound
         return view(context, request)
 
@@ -45,7 +48,7 @@ def local_only(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse_to_listen_elsewhere(settings: Mapping[str, Any]) -> None:
-    """Refuse to start if ``[server:main]`` of the INI listens on more than loopback.
+    """Refuse to start if ``[server:main]`` of the INI, or the variable ``SERVER_LISTEN``, listens beyond loopback.
 
     Raises ``ConfigurationError``. Without an INI, or without that section, there is nothing to check.
     """
@@ -58,11 +61,10 @@ def refuse_to_listen_elsewhere(settings: Mapping[str, Any]) -> None:
     server = loader.get_settings("server:main", defaults=variables)
     if not server:
         return
-    # waitress listens everywhere unless told
+    # waitress listens everywhere unless told; the variable may override the INI, or another server may ignore it
     listens = server.get("listen", "").split() or [server.get("host", "0.0.0.0")]  # noqa: S104
-    for address in listens:
-        host = _host(address) or address
-        if host != "localhost" and not is_loopback(host):
+    for address in [*listens, *os.environ.get("SERVER_LISTEN", "").split()]:
+        if not _is_local(address):
             raise ConfigurationError(
                 f"{ini}: [server:main] listens on {address}, and the devtools plugin lets anyone in. Either set "
                 "listen = 127.0.0.1:6543, or take devtools out of plugins =."

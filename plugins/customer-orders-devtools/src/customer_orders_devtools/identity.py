@@ -44,7 +44,13 @@ class AnyEmail:
     def authorization_url(self, redirect_uri: str, state: str, nonce: str, code_challenge: str) -> str:
         """The address of the form, on the origin of the call-back."""
         query = urlencode(
-            {"redirect_uri": redirect_uri, "state": state, "nonce": nonce, "code_challenge": code_challenge}
+            {
+                "redirect_uri": redirect_uri,
+                "state": state,
+                "nonce": nonce,
+                "code_challenge": code_challenge,
+                "code_challenge_method": "S256",
+            }
         )
         return urljoin(redirect_uri, f"/devtools/sign-in?{query}")
 

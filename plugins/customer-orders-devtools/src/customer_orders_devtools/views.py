@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from pyramid.httpexceptions import HTTPBadRequest, HTTPSeeOther
 from pyramid.view import view_config
@@ -11,17 +11,19 @@ from pyramid.view import view_config
 from customer_orders_devtools.guard import local_only
 
 FIELDS = ("redirect_uri", "state", "nonce", "code_challenge")
+CALLBACK = "/api/devtools-oauth2/callback/"
 
 
-def _fields(request: Any, given: Any) -> dict[str, str]:
+def _given(request: Any) -> tuple[dict[str, str], str]:
+    """What the core sent along, and what was typed. Raises ``HTTPBadRequest`` unless it leads back to the core."""
     try:
-        fields = {name: given.get(name, "") for name in FIELDS}
-        ours = urlsplit(fields["redirect_uri"]).netloc == request.host
+        given = {name: str(value) for name, value in request.params.items()}
     except ValueError:
-        ours = False
-    if not ours or not all(fields.values()):
+        raise HTTPBadRequest from None
+    fields = {name: given.get(name, "") for name in FIELDS}
+    if fields["redirect_uri"] != f"{request.host_url}{CALLBACK}" or not all(fields.values()):
         raise HTTPBadRequest
-    return fields
+    return fields, given.get("email", "").strip()
 
 
 @view_config(
@@ -32,7 +34,8 @@ def _fields(request: Any, given: Any) -> dict[str, str]:
 )
 def show_form(request: Any) -> dict[str, Any]:
     """Ask for an e-mail address."""
-    return {"fields": _fields(request, request.GET), "wrong": ""}
+    fields, _ = _given(request)
+    return {"fields": fields, "wrong": ""}
 
 
 @view_config(
@@ -43,8 +46,7 @@ def show_form(request: Any) -> dict[str, Any]:
 )
 def take_form(request: Any) -> Any:
     """Grant a code and send the browser back."""
-    fields = _fields(request, request.POST)
-    email = request.POST.get("email", "").strip()
+    fields, email = _given(request)
     local, _, domain = email.partition("@")
     if not local or not domain or "@" in domain or not email.isprintable() or " " in email or len(email) > 254:
         request.response.status_int = 400
@@ -65,7 +67,7 @@ def show_inbox(request: Any) -> dict[str, Any]:
     """Every message, as a phone would show it."""
     _, simulator = request.registry.devtools
     request.response.cache_control = "no-store"
-    phones: dict[str, list[dict[str, Any]]] = {}
+    phones: dict[str, list[dict[str, str]]] = {}
     for message in simulator.inbox():
         phones.setdefault(message["to"], []).append(message)
     return {"phones": phones}

@@ -1,0 +1,178 @@
+"""The kits themselves; see :mod:`customer_orders.testing`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from zope.interface.verify import verifyObject
+
+from customer_orders.interfaces import (
+    ChannelDown,
+    Cost,
+    Identity,
+    IdentityProviderUnavailable,
+    IdentityRefused,
+    IIdentityProvider,
+    INotifier,
+    Message,
+    NotSent,
+    Receipt,
+    Rejected,
+    Unavailable,
+    Uncertain,
+)
+
+THREADS = 8
+MESSAGE = Message(key="notification-1", channel="sms", to="+254700000001", text="Your order has been created.")
+REDIRECT_URI = "https://orders.example/api/kit-oauth2/callback/"
+
+
+def _at_once(act: Callable[[int], Any]) -> list[Any]:
+    """What ``act`` returns in each of several threads that begin together."""
+    together = threading.Barrier(THREADS)
+
+    def run(number: int) -> Any:
+        together.wait(30)
+        return act(number)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(run, range(THREADS)))
+
+
+class NotifierContract:
+    """What every :class:`INotifier` has to do."""
+
+    @pytest.fixture
+    def notifier(self) -> Any:
+        """The notifier, with a provider that takes every message."""
+        raise NotImplementedError("Return your notifier, with a stubbed provider that takes every message.")
+
+    @pytest.fixture
+    def failing(self) -> Sequence[tuple[Any, type[NotSent]]]:
+        """A notifier for each way in which its provider can fail, and what it has to raise then."""
+        raise NotImplementedError("Return pairs: your notifier with a provider that fails, and the exception expected.")
+
+    def test_it_meets_the_interface(self, notifier: Any) -> None:
+        assert verifyObject(INotifier, notifier)
+
+    @pytest.mark.parametrize("text", ["Thank you!", "Ñandú: 茶 🫖", "two\nlines", "<b>&amp;", "long " * 100])
+    def test_a_message_that_is_taken_gives_a_receipt(self, notifier: Any, text: str) -> None:
+        receipt = notifier.send(replace(MESSAGE, text=text))
+        assert isinstance(receipt, Receipt)
+        assert receipt.reference, "the provider's own id, by which its reports are matched"
+        assert receipt.reference.isprintable()
+        assert len(receipt.reference) <= 255
+        if receipt.cost is not None:
+            assert isinstance(receipt.cost, Cost)
+            assert receipt.cost.amount >= 0
+            assert receipt.cost.amount == round(receipt.cost.amount, 4), "at most four decimal places"
+            assert re.fullmatch("[A-Z]{3}", receipt.cost.currency), "ISO 4217"
+
+    def test_several_threads_may_send_at_once(self, notifier: Any) -> None:
+        receipts = _at_once(lambda number: notifier.send(replace(MESSAGE, key=f"notification-{number}")))
+        assert len({receipt.reference for receipt in receipts}) == THREADS, "each message has a reference of its own"
+
+    def test_a_failure_is_told_in_the_words_of_the_contract(self, failing: Sequence[tuple[Any, type[NotSent]]]) -> None:
+        assert failing, "every provider can fail"
+        for notifier, expected in failing:
+            assert expected in (Rejected, Unavailable, ChannelDown, Uncertain)
+            with pytest.raises(expected) as told:
+                notifier.send(MESSAGE)
+            assert told.value.reason, "the reason is kept with the attempt"
+            assert MESSAGE.text not in told.value.reason, "reasons end up in logs, what customers are told must not"
+
+
+class _SignIn:
+    """One sign-in, as the core begins it."""
+
+    def __init__(self) -> None:
+        self.state, self.nonce, self.verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        digest = hashlib.sha256(self.verifier.encode()).digest()
+        self.challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+    def url(self, provider: Any) -> str:
+        """Where the browser is sent."""
+        return str(provider.authorization_url(REDIRECT_URI, self.state, self.nonce, self.challenge))
+
+
+class IdentityProviderContract:
+    """What every :class:`IIdentityProvider` has to do."""
+
+    @pytest.fixture
+    def provider(self) -> Any:
+        """The identity provider."""
+        raise NotImplementedError("Return your identity provider; what it talks to is stubbed.")
+
+    @pytest.fixture
+    def unavailable(self) -> Any:
+        """The identity provider while what it talks to does not answer; None if it talks to nothing."""
+        raise NotImplementedError("Return your identity provider with a service that does not answer, or None.")
+
+    def consent(self, provider: Any, url: str) -> str:
+        """Do as a person does, always the same one, who is sent to ``url`` and agrees."""
+        raise NotImplementedError("Return the code that the stubbed service hands out to a browser sent to this URL.")
+
+    def test_it_meets_the_interface(self, provider: Any) -> None:
+        assert verifyObject(IIdentityProvider, provider)
+        assert provider.title.strip(), "the button says «Sign in with ...»"
+
+    def test_the_authorization_url_is_absolute_and_carries_what_protects_the_sign_in(self, provider: Any) -> None:
+        sign_in = _SignIn()
+        parts = urlsplit(sign_in.url(provider))
+        assert parts.scheme in ("http", "https")
+        assert parts.hostname
+        query = parse_qs(parts.query)
+        assert query["redirect_uri"] == [REDIRECT_URI]
+        assert query["state"] == [sign_in.state]
+        assert query["code_challenge"] == [sign_in.challenge]
+        assert query["code_challenge_method"] == ["S256"], "without it RFC 7636 means plain"
+
+    def test_whoever_consents_is_identified(self, provider: Any) -> None:
+        first, second = self._identify(provider), self._identify(provider)
+        assert isinstance(first, Identity)
+        assert first.subject
+        assert first.subject == second.subject, "the subject is how the core knows the person again"
+        assert "@" in first.email
+        assert isinstance(first.email_verified, bool)
+
+    def test_several_people_may_sign_in_at_once(self, provider: Any) -> None:
+        assert len(set(_at_once(lambda _: self._identify(provider)))) == 1
+
+    def test_a_code_is_good_once(self, provider: Any) -> None:
+        sign_in = _SignIn()
+        code = self.consent(provider, sign_in.url(provider))
+        self._redeem(provider, sign_in, code=code)
+        with pytest.raises(IdentityRefused):
+            self._redeem(provider, sign_in, code=code)
+
+    @pytest.mark.parametrize("wrong", ["code", "nonce", "code_verifier"])
+    def test_what_belongs_to_another_sign_in_is_refused(self, provider: Any, wrong: str) -> None:
+        sign_in = _SignIn()
+        code = self.consent(provider, sign_in.url(provider))
+        with pytest.raises(IdentityRefused):
+            self._redeem(provider, sign_in, **{"code": code, wrong: secrets.token_urlsafe(32)})
+
+    def test_a_service_that_does_not_answer_is_told_apart_from_a_refusal(self, unavailable: Any) -> None:
+        if unavailable is None:
+            pytest.skip("this identity provider talks to nothing")
+        with pytest.raises(IdentityProviderUnavailable):
+            self._redeem(unavailable, _SignIn(), code="any")
+
+    def _identify(self, provider: Any) -> Identity:
+        sign_in = _SignIn()
+        return self._redeem(provider, sign_in, code=self.consent(provider, sign_in.url(provider)))
+
+    def _redeem(self, provider: Any, sign_in: _SignIn, **given: str) -> Identity:
+        given = {"nonce": sign_in.nonce, "code_verifier": sign_in.verifier, **given}
+        identity: Identity = provider.identify(redirect_uri=REDIRECT_URI, **given)
+        return identity

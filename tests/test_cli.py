@@ -1,0 +1,201 @@
+"""What an operator does from a shell."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import pytest
+from click.testing import CliRunner
+from webtest import TestApp
+
+import factories
+from conftest import STAGE, settings_for
+from customer_orders import main as application
+from customer_orders.auth.models import User
+from customer_orders.auth.services import local_user
+from customer_orders.cli import main
+from serving import BIN, ROOT, wait_for
+
+
+@pytest.fixture
+def write_ini(tmp_path):
+    """Writes an INI of the given settings and tells its path."""
+
+    def write(settings):
+        lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings.items())
+        (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
+        return str(tmp_path / "orders.ini")
+
+    return write
+
+
+@pytest.fixture
+def ini(app, write_ini):
+    """The INI of a deployment on the database of the application of this test."""
+    url = app.registry.database.url.render_as_string(hide_password=False)
+    return write_ini(settings_for(url, **{"jwt.private_key": app.registry.sections["jwt"].private_key}))
+
+
+@pytest.fixture
+def run(ini):
+    """Runs a command on that deployment: ``run("user list")``."""
+
+    def invoke(command, *, status=0):
+        result = CliRunner().invoke(main, [*command.split(), "-c", ini], catch_exceptions=False)
+        assert result.exit_code == status, result.output
+        return result
+
+    return invoke
+
+
+def test_db_upgrade_makes_the_folder_and_the_schema(tmp_path, write_ini, new_database, database_kind):
+    url = f"sqlite:///{tmp_path}/new/folder/orders.sqlite" if database_kind == "sqlite" else new_database("postgresql")
+    ini = write_ini(settings_for(url))
+    for _ in range(2):
+        result = CliRunner().invoke(main, ["db", "upgrade", "-c", ini], catch_exceptions=False)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert "The database is at 0" in result.stderr
+    app = application({}, **settings_for(url))
+    TestApp(app).get("/readyz", status=200)
+    app.registry.database.engine.dispose()
+
+
+def test_a_database_that_is_not_migrated_is_told_in_a_sentence(write_ini, new_database, database_kind):
+    ini = write_ini(settings_for(new_database(database_kind)))
+    result = CliRunner().invoke(main, ["user", "list", "-c", ini])
+    assert result.exit_code == 1
+    assert "The database says: " in result.stderr
+    assert "db upgrade" in result.stderr
+
+
+def test_token_create_prints_a_token_that_works_and_nothing_else(run, anonymous):
+    result = run("token create --email jane@shop.example --role clerk")
+    token = result.stdout.removesuffix("\n")
+    assert token.count(".") == 2
+    assert token.isprintable()
+    me = anonymous.get("/api/me", headers={"Authorization": f"Bearer {token}"}).json
+    assert (me["email"], me["role"]) == ("jane@shop.example", "clerk")
+
+
+def test_token_create_finds_its_user_again_and_grants_the_role_anew(run, session):
+    for email, role in (("jane@shop.example", "clerk"), ("Jane@shop.example", "viewer")):
+        run(f"token create --email {email} --role {role}")
+    (user,) = session.query(User).all()
+    assert user.granted_role == "viewer"
+
+
+@pytest.mark.parametrize("options", ["--email jane@shop.example --role root", "--role admin", "--email jane@x.example"])
+def test_token_create_asks_for_what_it_needs(run, session, options):
+    result = run(f"token create {options}", status=2)
+    assert result.stdout == ""
+    assert session.query(User).count() == 0
+
+
+def test_users_are_listed_granted_and_disabled(run, anonymous, registry):
+    with registry.database.transaction() as session:
+        jane = local_user(session, "jane@shop.example", "viewer").id
+        guest = local_user(session, "guest@shop.example", "viewer").id
+    token = {"Authorization": f"Bearer {registry.access_tokens.create_token(str(jane))}"}
+    assert run("user grant JANE@shop.example admin").stdout == f"jane@shop.example (user {jane}) is admin now.\n"
+    assert anonymous.get("/api/me", headers=token).json["role"] == "admin"
+    assert run(f"user grant {guest} none").stdout == f"guest@shop.example (user {guest}) is without a role now.\n"
+    assert run("user disable jane@shop.example").stdout == f"jane@shop.example (user {jane}) is disabled now.\n"
+    anonymous.get("/api/me", headers=token, status=401)
+    assert [line.split("\t") for line in run("user list").stdout.splitlines()] == [
+        [str(jane), "jane@shop.example", "admin", "granted", "disabled"],
+        [str(guest), "guest@shop.example", "none", "by sign-in", "active"],
+    ]
+    assert run(f"user disable {jane} --undo").stdout == f"jane@shop.example (user {jane}) is active now.\n"
+    anonymous.get("/api/me", headers=token, status=200)
+
+
+@pytest.mark.parametrize("who", ["nobody@shop.example", "4611686018427387904", "9" * 30, "0", "\u0661"])
+def test_a_user_who_is_not_there_is_told_in_a_sentence(run, who):
+    result = run(f"user disable {who}", status=1)
+    assert result.stderr == f"Error: No user is {who!r}; see `customer-orders user list`.\n"
+
+
+def test_an_address_of_several_users_is_not_guessed_at(run, registry):
+    with registry.database.transaction() as session:
+        ids = [local_user(session, f"{number}@shop.example", "viewer").id for number in range(2)]
+        session.query(User).update({"email": "jane@shop.example"})
+    result = run("user grant jane@shop.example admin", status=1)
+    assert f"several users: {ids[0]}, {ids[1]}. Give the id." in result.stderr
+
+
+def test_plugins_are_listed_with_what_they_registered(run):
+    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in run("plugins").stdout.splitlines()}
+    assert rows["scripted"] == ["scripted 1.0", "notifier scripted, identity provider scripted"]
+    assert rows["devtools"][0].startswith("customer-orders-devtools ")
+    assert rows["devtools"][1] == "not enabled"
+
+
+def test_settings_are_shown_with_their_origin_and_without_secrets(write_ini, monkeypatch, tmp_path):
+    settings = settings_for("postgresql+psycopg://orders:p4ss@127.0.0.1/orders?sslpassword=p4ss")
+    (tmp_path / "key").write_text(f"{settings['jwt.private_key'][::-1]}\n")
+    monkeypatch.setenv("JWT_PRIVATE_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("AUTH_ADMINS", "jane@shop.example @shop.example")
+    result = CliRunner().invoke(main, ["settings", "-c", write_ini(settings)], catch_exceptions=False)
+    shown = dict(line.split(" = ", 1) for line in result.stdout.splitlines())
+    assert shown["jwt.private_key"] == "********\t[file named by JWT_PRIVATE_KEY_FILE]"
+    assert shown["sqlalchemy.url"].endswith("\t[INI]")
+    assert shown["sqlalchemy.url"].startswith("postgresql+psycopg://orders:***@127.0.0.1/orders")
+    assert shown["auth.admins"] == "jane@shop.example @shop.example\t[variable AUTH_ADMINS]"
+    assert shown["phone.default_region"] == "KE\t[default]"
+    assert shown["plugins"] == "scripted\t[INI]"
+    for secret in (settings["jwt.private_key"], settings["jwt.private_key"][::-1], "p4ss"):
+        assert secret not in result.output
+
+
+def test_a_bad_ini_is_told_whole_and_in_sentences(write_ini):
+    ini = write_ini({"app.public_url": "x", "jwt.private_key": "short", "api.max": "1"})
+    result = CliRunner().invoke(main, ["user", "list", "-c", ini])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    first, *rest = result.stderr.splitlines()
+    assert first == f"Error: {ini}: 4 settings are wrong:"
+    assert {line.split()[0] for line in rest} == {"app.public_url", "jwt.private_key", "api.max", "sqlalchemy.url"}
+
+
+@pytest.mark.parametrize(
+    "contents",
+    ["", "no section", "[app:main]\nuse = egg:nothing", "[app:main]\nuse = egg:customer-orders\nx = %(nothing)s"],
+)
+def test_a_file_that_is_no_ini_of_ours_is_told_in_a_sentence(tmp_path, contents):
+    (tmp_path / "orders.ini").write_text(contents)
+    result = CliRunner().invoke(main, ["user", "list", "-c", str(tmp_path / "orders.ini")])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.startswith(f"Error: {tmp_path}/orders.ini: ")
+
+
+def test_the_ini_may_be_named_by_a_variable(ini, monkeypatch):
+    assert CliRunner().invoke(main, ["plugins"]).exit_code == 2
+    monkeypatch.setenv("CUSTOMER_ORDERS_CONFIG", ini)
+    assert CliRunner().invoke(main, ["plugins"]).exit_code == 0
+
+
+@pytest.mark.processes
+def test_a_worker_delivers_until_it_is_told_to_stop(app, client, ini, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", STAGE)
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:pkg_resources is deprecated")
+    monkeypatch.setenv("NOTIFICATIONS_POLL_INTERVAL", "1")
+    before = factories.order(client)["id"]
+    worker = subprocess.Popen([str(BIN / "customer-orders"), "worker", "-c", ini], cwd=ROOT, stderr=subprocess.PIPE)
+    try:
+
+        def status(order):
+            return client.get(f"/api/orders/{order}").json["notification"]["status"]
+
+        wait_for(lambda: status(before) == "sent", "the message of before is sent")
+        later = factories.order(client)["id"]
+        wait_for(lambda: status(later) == "sent", "the message of later is sent")
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=30)
+    finally:
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
+    assert worker.returncode == 0, said
+    assert said.decode() == "The worker is delivering.\n"

@@ -1,0 +1,189 @@
+"""The conformance kits for plugin authors: they pass what is sound, and find what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+HEAD = """
+import threading
+from decimal import Decimal
+from urllib.parse import urlencode
+
+import pytest
+from zope.interface import implementer
+
+from customer_orders.interfaces import *
+from customer_orders.testing import IdentityProviderContract, NotifierContract
+"""
+
+NOTIFIER = (
+    HEAD
+    + """
+@implementer(INotifier)
+class Pigeon:
+    def __init__(self, failure=None):
+        self.failure, self.sent, self.lock = failure, 0, threading.Lock()
+
+    def send(self, message):
+        if self.failure:
+            raise self.failure
+        with self.lock:
+            self.sent += 1
+            return Receipt(f"pigeon-{self.sent}", Cost(Decimal("0.5"), "KES"))
+
+
+class TestPigeon(NotifierContract):
+    @pytest.fixture
+    def notifier(self):
+        return Pigeon()
+
+    @pytest.fixture
+    def failing(self):
+        return [(Pigeon(Unavailable("too windy")), Unavailable)]
+"""
+)
+
+PROVIDER = (
+    HEAD
+    + """
+import base64
+import hashlib
+from urllib.parse import parse_qs, urlsplit
+
+
+@implementer(IIdentityProvider)
+class Gatekeeper:
+    title = "the gate"
+
+    def __init__(self, down=False):
+        self.down, self.codes = down, {}
+
+    def authorization_url(self, redirect_uri, state, nonce, code_challenge):
+        query = {"redirect_uri": redirect_uri, "state": state, "nonce": nonce, "code_challenge": code_challenge}
+        return "https://gate.example/?" + urlencode({**query, "code_challenge_method": "S256"})
+
+    def identify(self, redirect_uri, code, nonce, code_verifier):
+        if self.down:
+            raise IdentityProviderUnavailable("nobody opens")
+        asked = self.codes.pop(code, None)
+        if asked is None:
+            raise IdentityRefused("unknown code")
+        if asked["nonce"] != [nonce]:
+            raise IdentityRefused("nonce")
+        digest = base64.urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).decode().rstrip("=")
+        if asked["code_challenge"] != [digest]:
+            raise IdentityRefused("verifier")
+        return Identity("1", "jane@shop.example", True, "Jane")
+
+
+class TestGatekeeper(IdentityProviderContract):
+    @pytest.fixture
+    def provider(self):
+        return Gatekeeper()
+
+    @pytest.fixture
+    def unavailable(self):
+        return Gatekeeper(down=True)
+
+    def consent(self, provider, url):
+        code = str(len(provider.codes)) + url[-20:]
+        provider.codes[code] = parse_qs(urlsplit(url).query)
+        return code
+"""
+)
+
+
+def outcomes(pytester, module):
+    pytester.makepyfile(module)
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "ignore")
+    return result, result.parseoutcomes()
+
+
+@pytest.mark.parametrize("cost", ['Cost(Decimal("0.5"), "KES")', "None"])
+def test_a_sound_notifier_passes(pytester, cost):
+    _, told = outcomes(pytester, NOTIFIER.replace('Cost(Decimal("0.5"), "KES")', cost))
+    assert told == {"passed": 8}
+
+
+def test_a_sound_identity_provider_passes(pytester):
+    _, told = outcomes(pytester, PROVIDER)
+    assert told == {"passed": 9}
+
+
+@pytest.mark.parametrize(
+    ("sound", "unsound"),
+    [
+        ("@implementer(INotifier)", ""),
+        ('Receipt(f"pigeon-{self.sent}", ', 'Receipt("", '),
+        ('Receipt(f"pigeon-{self.sent}", ', 'Receipt("always the same", '),
+        ('return Receipt(f"pigeon-{self.sent}", Cost(Decimal("0.5"), "KES"))', "return True"),
+        ('Decimal("0.5")', 'Decimal("-1")'),
+        ('Decimal("0.5")', 'Decimal("0.00001")'),
+        ('"KES"', '"KSh"'),
+        ("raise self.failure", "raise ConnectionError"),
+        ("raise self.failure", 'raise Unavailable("")'),
+        ("raise self.failure", "raise Unavailable(message.text)"),
+        ('[(Pigeon(Unavailable("too windy")), Unavailable)]', "[]"),
+    ],
+)
+def test_an_unsound_notifier_is_found(pytester, sound, unsound):
+    assert sound in NOTIFIER
+    _, told = outcomes(pytester, NOTIFIER.replace(sound, unsound))
+    assert told["failed"]
+
+
+@pytest.mark.parametrize(
+    ("sound", "unsound"),
+    [
+        ("@implementer(IIdentityProvider)", ""),
+        ('title = "the gate"', 'title = " "'),
+        ('"https://gate.example/?"', '"/gate?"'),
+        ('"state": state, ', ""),
+        ('"redirect_uri": redirect_uri', '"redirect_uri": "https://elsewhere.example/"'),
+        ('"code_challenge": code_challenge', '"code_challenge": "none"'),
+        ('"S256"', '"plain"'),
+        ("self.codes.pop(code, None)", "self.codes.get(code)"),
+        ("if asked is None:\n            raise IdentityRefused", "if asked is None:\n            raise KeyError"),
+        ('if asked["nonce"] != [nonce]:', "if False:"),
+        ('if asked["code_challenge"] != [digest]:', "if False:"),
+        ('Identity("1"', "Identity(nonce"),
+        ('Identity("1"', 'Identity(""'),
+        ('"jane@shop.example"', '"Jane"'),
+        ("True, ", '"yes", '),
+        ("raise IdentityProviderUnavailable", "raise IdentityRefused"),
+    ],
+)
+def test_an_unsound_identity_provider_is_found(pytester, sound, unsound):
+    assert sound in PROVIDER
+    _, told = outcomes(pytester, PROVIDER.replace(sound, unsound))
+    assert told["failed"]
+
+
+def test_what_is_not_told_is_asked_for_in_a_sentence(pytester):
+    result, told = outcomes(
+        pytester,
+        HEAD
+        + "class TestNotifier(NotifierContract): pass\n"
+        + "class TestProvider(IdentityProviderContract): pass\n"
+        + "class TestConsent(IdentityProviderContract):\n"
+        + "    provider = pytest.fixture(lambda self: Gate())\n"
+        + "class Gate:\n"
+        + "    def authorization_url(self, *given): return 'https://gate.example/'\n",
+    )
+    assert "passed" not in told
+    result.stdout.fnmatch_lines_random(
+        [
+            "*NotImplementedError: Return your notifier, *",
+            "*NotImplementedError: Return pairs: *",
+            "*NotImplementedError: Return your identity provider; *",
+            "*NotImplementedError: Return your identity provider with a service *",
+            "*NotImplementedError: Return the code *",
+        ]
+    )
+
+
+def test_a_failure_shows_what_was_compared(pytester):
+    result, _ = outcomes(pytester, NOTIFIER.replace('"KES"', '"KSh"'))
+    result.stdout.fnmatch_lines(["*where None = *fullmatch*"])

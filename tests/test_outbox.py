@@ -1,0 +1,619 @@
+"""What becomes of a message: every outcome, the leases, and the words."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import event, select
+
+import factories
+from customer_orders.errors import Conflict
+from customer_orders.events import CustomerFacts, OrderFacts, OrderPlaced
+from customer_orders.interfaces import ChannelDown, Cost, NotSent, Receipt, Rejected, Unavailable, Uncertain
+from customer_orders.notifications.delivery import backoff
+from customer_orders.notifications.dispatch import WorkerDispatcher
+from customer_orders.notifications.models import Notification, NotificationAttempt
+from customer_orders.notifications.templates import Templates, amount_text
+from customer_orders.orders.services import delete_order
+from customer_orders.settings import section
+
+
+@pytest.fixture
+def rows(registry):
+    """All rows of a table as they are now: ``rows(Notification)``."""
+
+    def read(model):
+        with registry.database.session(writes=False) as session:
+            return session.scalars(select(model).order_by(model.id)).all()
+
+    return read
+
+
+@pytest.fixture
+def later(registry):
+    """Lets time pass: ``later(60)``."""
+
+    def skip(seconds):
+        registry.database.clock_offset += timedelta(seconds=seconds)
+
+    return skip
+
+
+@pytest.fixture
+def settings(registry):
+    return section(registry, "notifications")
+
+
+@pytest.fixture
+def listen(registry):
+    """Adds a listener for one kind of event, for one test."""
+    added = []
+
+    def add(kind, function):
+        registry.database.listeners[kind].append(function)
+        added.append((kind, function))
+
+    yield add
+    for kind, function in added:
+        registry.database.listeners[kind].remove(function)
+
+
+def told(client, order):
+    return client.get(f"/api/orders/{order['id']}").json["notification"]
+
+
+# -- outcomes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        (None, None),
+        (Cost(Decimal("0.8"), "KES"), {"amount": "0.8000", "currency": "KES"}),
+        (Cost(Decimal("0"), "USD"), {"amount": "0.0000", "currency": "USD"}),
+        (Cost(Decimal("0.02204"), "USD"), {"amount": "0.0220", "currency": "USD"}),
+        (Cost(Decimal("1234567890.1234"), "UGX"), {"amount": "1234567890.1234", "currency": "UGX"}),
+    ],
+)
+def test_a_receipt_makes_it_sent(client, deliver, notifier, rows, cost, expected):
+    order = factories.order(client)
+    notifier.script.append(Receipt("ATXid_1", cost))
+    assert deliver() == 1
+    shown = told(client, order)
+    assert shown.pop("updated_at")
+    assert shown == {
+        "status": "sent",
+        "reason": None,
+        "attempts": 1,
+        "next_attempt_at": None,
+        "cost": expected,
+        "notifier": "scripted",
+    }
+    (row,) = rows(Notification)
+    assert (row.reference, row.lease_owner, row.lease_expires_at) == ("ATXid_1", None, None)
+    (attempt,) = rows(NotificationAttempt)
+    assert (attempt.number, attempt.outcome, attempt.reference, attempt.notifier) == (
+        1,
+        "accepted",
+        "ATXid_1",
+        "scripted",
+    )
+    assert attempt.finished_at >= attempt.started_at
+    assert deliver() == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome", "status", "reason"),
+    [
+        (Rejected("InvalidPhoneNumber"), "rejected", "failed", "InvalidPhoneNumber"),
+        (Rejected("UserInBlacklist", suppressed=True), "rejected", "suppressed", "UserInBlacklist"),
+        (Uncertain("read timed out"), "uncertain", "unknown", "read timed out"),
+        (KeyError("SMSMessageData"), "error", "unknown", "notifier_error: KeyError"),
+        (NotSent("neither of the four"), "error", "unknown", "notifier_error: NotSent"),
+    ],
+)
+def test_what_is_final_is_never_sent_again(client, deliver, notifier, rows, later, failure, outcome, status, reason):
+    order = factories.order(client)
+    notifier.script.append(failure)
+    deliver()
+    shown = told(client, order)
+    assert (shown["status"], shown["reason"], shown["attempts"], shown["cost"]) == (status, reason, 1, None)
+    assert [(one.outcome, one.reason) for one in rows(NotificationAttempt)] == [(outcome, reason)]
+    later(10 * 86400)
+    assert deliver() == 0
+    assert len(notifier.sent) == 1
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        "ATXid_1",
+        Receipt(""),
+        Receipt("x" * 256),
+        Receipt("x\x00y"),
+        Receipt(None),
+        Receipt("x", Cost(Decimal("NaN"), "KES")),
+        Receipt("x", Cost(Decimal("-1"), "KES")),
+        Receipt("x", Cost(Decimal("1e10"), "KES")),
+        Receipt("x", Cost("0.8", "KES")),
+        Receipt("x", Cost(Decimal("0.8"), "Shilling")),
+    ],
+)
+def test_a_receipt_that_breaks_the_contract_is_kept_as_unknown_and_not_sent_again(
+    client, deliver, notifier, later, caplog, receipt
+):
+    order = factories.order(client)
+    notifier.script.append(lambda _: receipt)
+    deliver()
+    assert told(client, order)["status"] == "unknown"
+    assert told(client, order)["reason"].startswith("notifier_error: ")
+    assert "the notifier scripted is defective" in caplog.text
+    later(10 * 86400)
+    assert deliver() == 0
+
+
+@pytest.mark.parametrize("reason", ["NUL \x00, surrogate \ud800, line\nbreak", "long " * 100, 503])
+def test_a_reason_is_kept_whatever_the_provider_said(client, deliver, notifier, rows, reason):
+    order = factories.order(client)
+    notifier.script.append(Rejected(reason))
+    deliver()
+    kept = told(client, order)["reason"]
+    assert kept == rows(NotificationAttempt)[0].reason
+    assert kept.isprintable()
+    assert len(kept) <= 255
+    assert kept[:3] == str(reason)[:3]
+
+
+def test_what_is_unavailable_is_tried_again_with_growing_waits(client, deliver, notifier, rows, later, settings):
+    order = factories.order(client)
+    waits = []
+    for attempt in range(1, settings.max_attempts):
+        notifier.script.append(Unavailable(f"no answer {attempt}"))
+        assert deliver() == 1
+        (row,) = rows(Notification)
+        waits.append((row.next_attempt_at - row.updated_at).total_seconds())
+        assert 0 <= waits[-1] <= min(settings.retry_cap, settings.retry_base * 2 ** (attempt - 1))
+        shown = told(client, order)
+        assert (shown["status"], shown["reason"], shown["attempts"]) == ("queued", f"no answer {attempt}", attempt)
+        assert shown["next_attempt_at"] is not None
+        later(settings.retry_cap)
+    assert len(set(waits)) > 1
+    assert deliver() == 1
+    assert told(client, order)["status"] == "sent"
+    assert [one.outcome for one in rows(NotificationAttempt)] == ["unavailable"] * 9 + ["accepted"]
+    assert [one.number for one in rows(NotificationAttempt)] == list(range(1, 11))
+    # one key over all attempts, for providers that know it again
+    assert len({message.key for message in notifier.sent}) == 1
+
+
+def test_it_is_not_tried_before_its_time(client, deliver, notifier, rows, later):
+    factories.order(client)
+    notifier.script.append(Unavailable("busy", retry_after=100))
+    assert deliver() == 1
+    later(90)
+    assert deliver() == 0
+    (waiting,) = rows(Notification)
+    assert waiting.attempts == 1
+    later(11)
+    assert deliver() == 1
+
+
+@pytest.mark.parametrize(("asked", "at_least"), [(600, 600), (10**9, 3600), (-5, 0), (float("nan"), 0), (None, 0)])
+def test_a_provider_may_ask_to_wait_but_not_for_ever(client, deliver, notifier, rows, settings, asked, at_least):
+    factories.order(client)
+    notifier.script.append(Unavailable("busy", retry_after=asked))
+    deliver()
+    (row,) = rows(Notification)
+    wait = (row.next_attempt_at - row.updated_at).total_seconds()
+    assert at_least <= wait <= max(at_least, settings.retry_base)
+
+
+def test_after_the_last_attempt_it_has_failed(client, deliver, notifier, later, settings):
+    order = factories.order(client)
+    for _ in range(settings.max_attempts):
+        notifier.script.append(Unavailable("no answer"))
+        assert deliver() == 1
+        later(settings.retry_cap)
+    shown = told(client, order)
+    assert (shown["status"], shown["reason"], shown["attempts"]) == ("failed", "no answer", settings.max_attempts)
+    assert shown["next_attempt_at"] is None
+    assert deliver() == 0
+
+
+def test_a_channel_that_is_down_burns_no_attempt(client, deliver, notifier, rows, later, settings):
+    order = factories.order(client)
+    for _ in range(settings.max_attempts + 1):
+        notifier.script.append(ChannelDown("InsufficientBalance"))
+        assert deliver() == 1
+        shown = told(client, order)
+        assert (shown["status"], shown["reason"], shown["attempts"]) == ("queued", "InsufficientBalance", 0)
+        assert deliver() == 0
+        later(settings.lease + 1)
+    deliver()
+    assert told(client, order)["status"] == "sent"
+    assert told(client, order)["attempts"] == 1
+    assert {one.outcome for one in rows(NotificationAttempt)} == {"channel_down", "accepted"}
+
+
+@given(st.integers(1, 10_000), st.integers(1, 3600), st.integers(1, 86400))
+def test_backoff_stays_between_nothing_and_its_bounds(attempt, base, cap):
+    wait = backoff(attempt, base, cap)
+    assert 0 <= wait <= cap
+    assert wait <= base * 2 ** min(attempt - 1, 40)
+
+
+def test_backoff_spreads_over_its_whole_range():
+    waits = [backoff(5, 10, 100) for _ in range(1000)]
+    assert min(waits) < 10
+    assert max(waits) > 90
+
+
+# -- nothing to send ----------------------------------------------------------------------------------------------
+
+
+def test_who_opted_out_gets_nothing(client, deliver, notifier):
+    customer = factories.customer(client, sms_opt_out=True)
+    shown = factories.order(client, customer=customer["id"])["notification"]
+    assert (shown["status"], shown["reason"], shown["attempts"]) == ("suppressed", "opted_out", 0)
+    assert deliver() == 0
+    assert notifier.sent == []
+
+
+def test_without_a_notifier_every_order_says_so(make_app, database_kind, client_of):
+    app = make_app(database_kind, **{"notifications.sms": ""})
+    shown = factories.order(client_of(app))["notification"]
+    assert (shown["status"], shown["reason"]) == ("suppressed", "no_notifier")
+    assert app.registry.outbox.due(10) == []
+
+
+def test_an_order_that_is_rolled_back_tells_nobody(client, deliver, notifier, rows, listen):
+    def refuse(session, event):
+        # the outbox row is written by now
+        assert session.scalars(select(Notification)).one().status == "queued"
+        raise Conflict("Not today.")
+
+    customer = factories.customer(client)["id"]
+    listen(OrderPlaced, refuse)
+    client.post_json("/api/orders/", {"item": "Tea", "amount": 1, "customer": customer}, status=409)
+    assert rows(Notification) == []
+    assert client.get("/api/orders/").json == []
+    assert deliver() == 0
+    assert notifier.sent == []
+
+
+# -- deleted orders -----------------------------------------------------------------------------------------------
+
+
+def test_deleting_an_order_cancels_what_is_queued(client, deliver, notifier, rows):
+    order = factories.order(client)
+    client.delete(f"/api/orders/{order['id']}", status=204)
+    (row,) = rows(Notification)
+    assert (row.status, row.reason, row.order_id, row.next_attempt_at) == ("cancelled", "order_deleted", None, None)
+    assert deliver() == 0
+    assert notifier.sent == []
+
+
+def test_what_was_sent_stays_on_record(client, deliver, rows):
+    order = factories.order(client)
+    deliver()
+    client.delete(f"/api/orders/{order['id']}", status=204)
+    (row,) = rows(Notification)
+    assert (row.status, row.order_id, row.reference) == ("sent", None, "scripted-1")
+    assert len(rows(NotificationAttempt)) == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "reason"),
+    [
+        (Unavailable("busy"), "cancelled", "order_deleted"),
+        (ChannelDown("broke"), "cancelled", "order_deleted"),
+        (None, "sent", None),
+        (Uncertain("cut off"), "unknown", "cut off"),
+    ],
+)
+def test_an_order_deleted_while_its_message_is_sent(client, deliver, notifier, rows, later, result, status, reason):
+    order = factories.order(client)
+
+    def send(_):
+        client.delete(f"/api/orders/{order['id']}", status=204)
+        return result
+
+    notifier.script.append(send)
+    deliver()
+    (row,) = rows(Notification)
+    assert (row.status, row.reason, row.order_id, row.next_attempt_at) == (status, reason, None, None)
+    later(10 * 86400)
+    assert deliver() == 0
+    assert len(notifier.sent) == 1
+
+
+def test_an_order_deleted_under_an_attempt_that_nobody_finished(client, deliver, registry, notifier, rows, later):
+    order = factories.order(client)
+    (due,) = registry.outbox.due(1)
+    assert registry.outbox._claim(due) is not None
+    client.delete(f"/api/orders/{order['id']}", status=204)
+    assert rows(Notification)[0].status == "sending"
+    later(61)
+    deliver()
+    (row,) = rows(Notification)
+    assert (row.status, row.reason, row.attempts, row.lease_owner) == ("cancelled", "order_deleted", 1, None)
+    assert notifier.sent == []
+    assert [one.outcome for one in rows(NotificationAttempt)] == ["abandoned"]
+
+
+# -- leases -------------------------------------------------------------------------------------------------------
+
+
+def test_an_attempt_that_nobody_finished_is_made_again(client, deliver, registry, notifier, rows, later, settings):
+    order = factories.order(client)
+    (due,) = registry.outbox.due(1)
+    # a process that dies while it sends leaves this behind
+    registry.outbox._claim(due)
+    shown = told(client, order)
+    assert (shown["status"], shown["attempts"], shown["next_attempt_at"]) == ("sending", 1, None)
+    assert [one.outcome for one in rows(NotificationAttempt)] == [None]
+    later(settings.lease - 5)
+    assert deliver() == 0
+    later(6)
+    assert deliver() == 1
+    assert told(client, order)["status"] == "sent"
+    assert told(client, order)["attempts"] == 2
+    assert [(one.number, one.outcome) for one in rows(NotificationAttempt)] == [(1, "abandoned"), (2, "accepted")]
+    assert len(notifier.sent) == 1
+
+
+def test_a_message_that_ends_every_process_is_given_up(client, registry, notifier, rows, later, settings):
+    order = factories.order(client)
+    (due,) = registry.outbox.due(1)
+    for _ in range(settings.max_attempts):
+        assert registry.outbox._claim(due) is not None
+        later(settings.lease + 1)
+    assert registry.outbox._claim(due) is None
+    shown = told(client, order)
+    assert (shown["status"], shown["reason"], shown["attempts"]) == ("unknown", "abandoned", settings.max_attempts)
+    assert {one.outcome for one in rows(NotificationAttempt)} == {"abandoned"}
+    later(10 * 86400)
+    assert registry.outbox.due(1) == []
+
+
+def test_a_late_result_does_not_overwrite_a_newer_attempt(
+    client, deliver, registry, notifier, rows, later, settings, caplog
+):
+    order = factories.order(client)
+    (due,) = registry.outbox.due(1)
+
+    def slow(_):
+        later(settings.lease + 1)
+        notifier.script.append(Receipt("second"))
+        assert deliver() == 1
+        return Unavailable("the first says so, too late")
+
+    notifier.script.append(slow)
+    registry.outbox.deliver(due)
+    shown = told(client, order)
+    assert (shown["status"], shown["reason"], shown["attempts"]) == ("sent", None, 2)
+    assert rows(Notification)[0].reference == "second"
+    assert [(one.outcome, one.reference) for one in rows(NotificationAttempt)] == [
+        ("unavailable", None),
+        ("accepted", "second"),
+    ]
+    assert "outlived its lease" in caplog.text
+    later(10 * 86400)
+    assert deliver() == 0
+
+
+def test_a_late_result_does_not_overwrite_an_attempt_under_way(client, registry, rows, later, settings):
+    factories.order(client)
+    (due,) = registry.outbox.due(1)
+    first = registry.outbox._claim(due)
+    later(settings.lease + 1)
+    second = registry.outbox._claim(due)
+    registry.outbox._record(first, registry.outbox._send(first))
+    (row,) = rows(Notification)
+    assert (row.status, row.lease_owner) == ("sending", second.owner)
+
+
+def test_of_several_who_deliver_one_message_one_sends(client, registry, notifier, rows):
+    for _ in range(5):
+        factories.order(client)
+    due = registry.outbox.due(10)
+    together = threading.Barrier(8)
+
+    def deliver_all(_):
+        together.wait(30)
+        for notification_id in due:
+            registry.outbox.deliver(notification_id)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(deliver_all, range(8)))
+    assert len(notifier.sent) == len({message.key for message in notifier.sent}) == 5
+    assert [one.outcome for one in rows(NotificationAttempt)] == ["accepted"] * 5
+
+
+def test_deleting_and_delivering_at_once_leave_no_message_in_between(client, registry, rows):
+    orders = [factories.order(client)["id"] for _ in range(8)]
+    due = registry.outbox.due(10)
+    together = threading.Barrier(2)
+
+    def delete():
+        together.wait(30)
+        for order in orders:
+            with registry.database.transaction() as session:
+                delete_order(session, order)
+
+    def deliver():
+        together.wait(30)
+        for notification_id in reversed(due):
+            registry.outbox.deliver(notification_id)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(delete), pool.submit(deliver)]:
+            done.result(60)
+    assert {row.status for row in rows(Notification)} <= {"sent", "cancelled"}
+    assert {row.order_id for row in rows(Notification)} == {None}
+
+
+def test_no_transaction_is_open_while_a_provider_is_asked(client, deliver, notifier, registry):
+    order = factories.order(client)
+    open_while_sending = []
+
+    def send(_):
+        open_while_sending.append(registry.database.engine.pool.checkedout())
+        # on SQLite a transaction of the dispatcher's would shut this writer out
+        client.patch_json(f"/api/orders/{order['id']}", {"item": "Coffee"}, status=200)
+
+    notifier.script.append(send)
+    deliver()
+    assert open_while_sending == [0]
+
+
+def test_the_oldest_are_due_first_and_never_more_than_asked_for(client, registry, rows):
+    for _ in range(5):
+        factories.order(client)
+    ids = [row.id for row in rows(Notification)]
+    assert list(registry.outbox.due(3)) == ids[:3]
+    assert list(registry.outbox.due(100)) == ids
+
+
+# -- reading ------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_message_of_each_order_is_read_in_one_query(client, deliver, registry, session):
+    def statements_of_a_page():
+        seen = []
+        event.listen(
+            registry.database.engine,
+            "before_cursor_execute",
+            note := lambda _c, _cur, statement, *_: seen.append(statement),
+        )
+        try:
+            page = client.get("/api/orders/").json
+        finally:
+            event.remove(registry.database.engine, "before_cursor_execute", note)
+        assert all(order["notification"]["status"] for order in page)
+        return len([statement for statement in seen if statement.startswith("SELECT")])
+
+    factories.order(client)
+    with_one = statements_of_a_page()
+    for _ in range(4):
+        factories.order(client)
+    deliver()
+    assert statements_of_a_page() == with_one
+
+
+def test_an_order_tells_of_its_last_message(client, registry, rows):
+    order = factories.order(client)
+    (first,) = rows(Notification)
+    with registry.database.transaction() as session:
+        columns = {column.key: getattr(first, column.key) for column in Notification.__table__.columns}
+        session.add(Notification(**{**columns, "id": None, "status": "delivered"}))
+    assert told(client, order)["status"] == "delivered"
+    assert [one["notification"]["status"] for one in client.get("/api/orders/").json] == ["delivered"]
+
+
+# -- words --------------------------------------------------------------------------------------------------------
+
+CUSTOMER = CustomerFacts(1, "Amina & <Co>", "+254700000001", None, None, False)
+
+
+def rendered(template, **facts):
+    order = OrderFacts(**{"id": 7, "item": "Tea", "amount": 10000, "currency": "KES", "reference": None, **facts})
+    return Templates({"order_placed": template}).render("order_placed", order, CUSTOMER)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (10000, "KES", "KES 100.00"),
+        (0, "KES", "KES 0.00"),
+        (5, "KES", "KES 0.05"),
+        (123456789, "KES", "KES 1,234,567.89"),
+        (10000, "UGX", "UGX 10,000"),
+        (1234567, "KWD", "KWD 1,234.567"),
+        (1, "KWD", "KWD 0.001"),
+        (10**15 - 1, "KES", "KES 9,999,999,999,999.99"),
+    ],
+)
+def test_money_is_written_for_people(amount, currency, text):
+    assert amount_text(amount, currency) == text
+    assert rendered("{{ order.amount_text }}", amount=amount, currency=currency) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ order.id }} {{ order.item }} {{ order.currency }}", "7 Tea KES"),
+        # a text message is no HTML
+        ("Dear {{ customer.username }}", "Dear Amina & <Co>"),
+        # nobody is told «None»
+        ("Ref {{ order.reference }}{{ customer.reference }}.", "Ref ."),
+        ("{% if order.reference %}Ref {{ order.reference }}{% else %}Thanks{% endif %}", "Thanks"),
+        ("{{ order.reference or order.id }}", "7"),
+    ],
+)
+def test_a_template_is_rendered(template, text):
+    assert rendered(template) == text
+
+
+def test_the_template_of_the_deployment_is_sent(make_app, database_kind, client_of):
+    template = "{{ customer.username }}: {{ order.item }}, {{ order.amount_text }}, no. {{ order.id }}"
+    app = make_app(database_kind, **{"notifications.template.order_placed": template})
+    client, registry = client_of(app), app.registry
+    customer = factories.customer(client, username="Amina", language="sw")
+    order = factories.order(client, item="Chai", amount=4550, customer=customer["id"])
+    (due,) = registry.outbox.due(10)
+    registry.outbox.deliver(due)
+    (message,) = registry.plugins.notifiers["scripted"].sent
+    assert message.text == f"Amina: Chai, KES 45.50, no. {order['id']}"
+    assert (message.channel, message.to, message.language) == ("sms", customer["phone_number"], "sw")
+
+
+@pytest.mark.parametrize("template", ["{{ order.amount_text / 2 }}", "{{ 1 // (order.id - order.id) }}"])
+def test_a_template_that_fails_does_not_lose_the_order(make_app, database_kind, client_of, caplog, template):
+    app = make_app(database_kind, **{"notifications.template.order_placed": template})
+    client = client_of(app)
+    order = factories.order(client)
+    assert order["notification"]["status"] == "failed"
+    assert order["notification"]["reason"].startswith("template_error: ")
+    assert "the template order_placed failed" in caplog.text
+    assert client.get(f"/api/orders/{order['id']}").json == order
+    assert app.registry.outbox.due(10) == []
+
+
+def test_a_hint_that_fails_does_not_fail_the_order(make_app, database_kind, client_of, monkeypatch, caplog):
+    def broken(self, ids):
+        raise ConnectionError("the broker is away")
+
+    monkeypatch.setattr(WorkerDispatcher, "hint", broken)
+    app = make_app(database_kind)
+    factories.order(client_of(app))
+    assert "the dispatcher could not be told" in caplog.text
+    assert len(app.registry.outbox.due(10)) == 1
+
+
+def test_a_hint_comes_after_the_commit_and_only_then(make_app, database_kind, client_of, monkeypatch):
+    hinted = []
+
+    def look(self, ids):
+        # another connection sees what is committed, and nothing else
+        with app.registry.database.session(writes=False) as session:
+            hinted.extend(session.scalars(select(Notification.id).where(Notification.id.in_(ids))))
+
+    monkeypatch.setattr(WorkerDispatcher, "hint", look)
+    app = make_app(database_kind)
+    client = client_of(app)
+    order = factories.order(client)
+    assert hinted == app.registry.outbox.due(10)
+
+    def refuse(session, event):
+        raise Conflict("Not today.")
+
+    app.registry.database.listeners[OrderPlaced].append(refuse)
+    client.post_json("/api/orders/", {"item": "Tea", "amount": 1, "customer": order["customer"]}, status=409)
+    assert len(hinted) == 1

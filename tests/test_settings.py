@@ -1,0 +1,302 @@
+"""Settings: where a value comes from, what is refused, and that every error is told at once."""
+
+from __future__ import annotations
+
+import secrets
+
+import colander
+import pytest
+
+from customer_orders import main
+from customer_orders.sections import CORE
+from customer_orders.settings import Flag, InvalidSettings, Number, Section, Words, read, variable
+
+KEY = secrets.token_urlsafe(64)
+GOOD = {
+    "app.public_url": "http://127.0.0.1:6543",
+    "sqlalchemy.url": "sqlite:///nowhere/orders.sqlite",
+    "jwt.private_key": KEY,
+}
+
+
+class Pigeon(colander.MappingSchema):
+    """A plugin's section, such as its author would write it."""
+
+    speed = colander.SchemaNode(Number(1, 100), missing=40)
+    loft = colander.SchemaNode(colander.String())
+    homing = colander.SchemaNode(Flag(), missing=True)
+    rings = colander.SchemaNode(Words(), missing=())
+    code = colander.SchemaNode(colander.String(), secret=True, missing=None)
+
+
+def pigeon(ini, environ=None) -> Section:
+    return read("pigeon", Pigeon, {"pigeon.loft": "roof", **ini}, environ or {})
+
+
+def wrong(**settings):
+    """What is wrong with a deployment of the given settings, by key."""
+    with pytest.raises(InvalidSettings) as caught:
+        main({}, **{**GOOD, **settings})
+    return {error.key: error.message for error in caught.value.errors}
+
+
+# -- where a value comes from -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ini", "environ", "value", "origin"),
+    [
+        ({}, {}, 40, "default"),
+        ({"pigeon.speed": "50"}, {}, 50, "INI"),
+        ({"pigeon.speed": "50"}, {"PIGEON_SPEED": "60"}, 60, "variable PIGEON_SPEED"),
+        ({"pigeon.speed": " 50 "}, {"PIGEON_SPEED": " "}, 50, "INI"),
+        ({"pigeon.speed": "  "}, {"PIGEON_SPEED": ""}, 40, "default"),
+        ({}, {"PIGEON_SPEED": " 60\n", "PIGEON_SPEED_FILE": ""}, 60, "variable PIGEON_SPEED"),
+    ],
+)
+def test_the_environment_wins_over_the_ini_and_that_over_the_default(ini, environ, value, origin):
+    section = pigeon(ini, environ)
+    assert (section.speed, section["speed"], section.origins["speed"]) == (value, value, origin)
+
+
+@pytest.mark.parametrize("contents", ["60", "60\n", "  60  \r\n"])
+def test_a_value_may_come_from_a_file(tmp_path, contents):
+    (tmp_path / "speed").write_text(contents)
+    section = pigeon({"pigeon.speed": "50"}, {"PIGEON_SPEED_FILE": str(tmp_path / "speed")})
+    assert (section.speed, section.origins["speed"]) == (60, "file named by PIGEON_SPEED_FILE")
+
+
+def test_a_blank_file_counts_as_not_set(tmp_path):
+    (tmp_path / "speed").write_text("\n")
+    section = pigeon({}, {"PIGEON_SPEED_FILE": str(tmp_path / "speed")})
+    assert (section.speed, section.origins["speed"]) == (40, "default")
+
+
+def test_a_variable_and_its_file_together_are_refused(tmp_path):
+    (tmp_path / "speed").write_text("60")
+    with pytest.raises(InvalidSettings, match="both PIGEON_SPEED and PIGEON_SPEED_FILE are set"):
+        pigeon({}, {"PIGEON_SPEED": "60", "PIGEON_SPEED_FILE": str(tmp_path / "speed")})
+
+
+@pytest.mark.parametrize("name", ["missing", "", "binary"])
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path, name):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidSettings, match=r"pigeon\.speed .*PIGEON_SPEED_FILE names a file that cannot be read"):
+        pigeon({}, {"PIGEON_SPEED_FILE": str(tmp_path / name)})
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("app.public_url", "APP_PUBLIC_URL"),
+        ("notifications.template.order_placed", "NOTIFICATIONS_TEMPLATE_ORDER_PLACED"),
+        ("plugins", "PLUGINS"),
+        ("my-pigeon.loft", "MY_PIGEON_LOFT"),
+    ],
+)
+def test_each_key_has_one_variable(key, name):
+    assert variable(key) == name
+
+
+def test_every_key_of_the_core_has_a_variable_of_its_own_and_says_what_it_means():
+    nodes = [(f"{name}.{node.name}", node) for name, schema in CORE.items() for node in schema().children]
+    names = [variable(key) for key, _ in nodes]
+    assert len(set(names)) == len(names)
+    assert [key for key, node in nodes if not node.title.endswith(".")] == []
+
+
+def test_a_section_is_read_by_attribute_and_by_key():
+    section = pigeon({"pigeon.rings": "a, b c"})
+    assert section.rings == section["rings"] == ("a", "b", "c")
+    assert set(section) == {"speed", "loft", "homing", "rings", "code"}
+    assert len(section) == 5
+    with pytest.raises(AttributeError, match="'pigeon' has no setting 'sped'"):
+        _ = section.sped
+
+
+def test_a_secret_is_shown_to_nobody():
+    section = pigeon({"pigeon.code": "s3cret", "pigeon.rings": "a b"})
+    shown = {key: section.display(key) for key in section}
+    assert shown == {"speed": "40", "loft": "roof", "homing": "True", "rings": "a b", "code": "********"}
+    assert pigeon({}).display("code") == ""
+
+
+# -- what is refused ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["0", "101", "-1", "4.5", "1e1", "forty", "\u0664", "0x10", "1_0", "9" * 30])
+def test_a_number_is_ascii_digits_within_its_bounds(value):
+    with pytest.raises(InvalidSettings, match="write a whole number from 1 to 100"):
+        pigeon({"pigeon.speed": value})
+
+
+@pytest.mark.parametrize("value", ["yes", "1", "on", "truee"])
+def test_a_flag_is_true_or_false(value):
+    assert pigeon({"pigeon.homing": "FALSE"}).homing is False
+    with pytest.raises(InvalidSettings, match="write true or false"):
+        pigeon({"pigeon.homing": value})
+
+
+MAKE = "python3 -c 'import secrets; print(secrets.token_urlsafe(64))'"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("app.public_url", "", "is required"),
+        ("app.public_url", "orders.example.com", "write scheme and host"),
+        ("app.public_url", "ftp://orders.example.com", "write scheme and host"),
+        ("app.public_url", "https://orders.example.com/", "write scheme and host"),
+        ("app.public_url", "https://orders.example.com/path", "write scheme and host"),
+        ("app.public_url", "https://orders.example.com?x", "write scheme and host"),
+        ("app.public_url", "https://jane@orders.example.com", "write scheme and host"),
+        ("app.public_url", "https://orders.example.com:99999", "write scheme and host"),
+        ("app.public_url", "https://[::1", "write scheme and host"),
+        ("app.public_url", "https://", "write scheme and host"),
+        ("sqlalchemy.url", "", "is required"),
+        ("sqlalchemy.url", "orders.sqlite", "write sqlite:///"),
+        ("sqlalchemy.url", "mysql://localhost/orders", "write sqlite:///"),
+        ("sqlalchemy.url", "postgresql://localhost/orders", "postgresql+psycopg://"),
+        ("sqlalchemy.url", "postgresql+psycopg://localhost:port/orders", "postgresql+psycopg://"),
+        ("sqlalchemy.url", "sqlite://", "name a file"),
+        ("sqlalchemy.url", "sqlite:///:memory:", "name a file"),
+        ("sqlalchemy.pool_size", "0", "write a whole number from 1 to 1000"),
+        ("jwt.private_key", "", MAKE),
+        ("jwt.private_key", "{short}", MAKE),
+        ("jwt.private_key", "x" * 64, MAKE),
+        ("jwt.private_key", "change-me-{key}", MAKE),
+        ("jwt.private_key", "YOUR_KEY{key}", MAKE),
+        ("jwt.algorithm", "none", "HS512"),
+        ("jwt.algorithm", "RS256", "HS512"),
+        ("jwt.expiration", "0", "write a whole number"),
+        ("auth.admins", "jane", "write e-mail addresses"),
+        ("auth.clerks", "jane@shop.example shop.example", "shop.example: write e-mail addresses"),
+        ("auth.default_role", "root", "none, viewer, clerk, admin"),
+        ("api.max_body", "1", "write a whole number"),
+        ("phone.default_region", "Kenya", "ISO 3166-1"),
+        ("orders.currency", "KSH", "ISO 4217"),
+        ("notifications.sms", "pigeon", "nothing is called 'pigeon'. Registered: none."),
+        ("notifications.dispatcher", "celery", "Registered: embedded, worker."),
+        ("notifications.lease", "1", "write a whole number"),
+        ("plugins", "no-such-plugin", "Installed: "),
+    ],
+)
+def test_a_bad_value_is_refused_with_what_to_write(key, value, says):
+    # a key that is random must not be in the name of a test
+    told = wrong(**{key: value.format(key=KEY, short=KEY[:63])})
+    assert list(told) == [key]
+    assert says in told[key]
+
+
+@pytest.mark.parametrize(("algorithm", "needed"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+def test_a_key_is_as_long_as_the_hash_of_its_algorithm(algorithm, needed):
+    settings = {"jwt.algorithm": algorithm}
+    assert main({}, **{**GOOD, **settings, "jwt.private_key": KEY[:needed]})
+    told = wrong(**settings, **{"jwt.private_key": KEY[: needed - 1]})
+    assert told == {"jwt.private_key": f"is shorter than the {needed} bytes of {algorithm}. Make one with: {MAKE}"}
+
+
+def test_no_key_is_repeated_in_what_is_said_of_it():
+    assert KEY[:40] not in str(wrong(**{"jwt.private_key": KEY[:40]}))
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("api.max_bodies", "Did you mean api.max_body?"),
+        ("jwt.key", "Did you mean jwt.private_key?"),
+        ("auth.x", "Known: auth.admins, auth.clerks, auth.default_role, "),
+        ("notifications.template.order_place", "Did you mean notifications.template.order_placed?"),
+        ("notification.sms", "Did you mean notifications?"),
+        ("sqlalchmy.url", "Did you mean sqlalchemy?"),
+        ("plugin", "Did you mean plugins?"),
+    ],
+)
+def test_a_misspelt_key_is_an_error_with_what_was_meant(key, says):
+    told = wrong(**{key: "x"})
+    assert list(told) == [key]
+    assert says in told[key]
+
+
+def test_keys_of_others_are_left_alone():
+    assert main({"here": "/srv", "port": "80"}, **GOOD, **{"pyramid.includes": "", "someone.elses": "x"})
+
+
+def test_every_error_of_every_section_is_told_at_once_with_key_and_variable():
+    with pytest.raises(InvalidSettings) as caught:
+        main(
+            {},
+            **{
+                "app.public_url": "x",
+                "jwt.private_key": "short",
+                "jwt.expiration": "x",
+                "sqlalchmy.url": "x",
+                "api.max": "x",
+                "notifications.sms": "pigeon",
+                "notifications.template.order_placed": "{{ oder.id }}",
+            },
+        )
+    assert {error.key for error in caught.value.errors} == {
+        "app.public_url",
+        "sqlalchemy.url",
+        "jwt.private_key",
+        "jwt.expiration",
+        "sqlalchmy.url",
+        "api.max",
+        "notifications.template.order_placed",
+    }
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "7 settings are wrong:"
+    assert len(lines) == 8
+    assert "  app.public_url (variable APP_PUBLIC_URL or APP_PUBLIC_URL_FILE): is 'x'; write" in str(caught.value)
+
+
+def test_one_error_is_told_in_the_singular():
+    with pytest.raises(InvalidSettings, match=r"^1 setting is wrong:\n  app\.public_url "):
+        main({}, **{**GOOD, "app.public_url": "x"})
+
+
+def test_settings_of_the_libraries_underneath_are_not_the_operators_to_change():
+    settings = main({}, **GOOD, **{"handle_exceptions": "true", "tm.annotate_user": "true"}).registry.settings
+    assert settings["handle_exceptions"] is False
+    assert settings["tm.annotate_user"] is False
+
+
+# -- the template of a message ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ order.id }} {{ order.item }} {{ order.amount_text }} {{ order.currency }} {{ order.reference }}",
+        "{{ customer.username|upper }}{% if customer.reference %} ({{ customer['reference'] }}){% endif %}",
+        "{% set who = customer.username %}Dear {{ who }}",
+        "Thank you!",
+    ],
+)
+def test_a_template_may_name_what_it_is_given(template):
+    assert main({}, **GOOD, **{"notifications.template.order_placed": template})
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{{ oder.id }}", "names oder,"),
+        ("{{ order.totl }}", "names order.totl,"),
+        ("{{ order['totl'] }}", "names order.totl,"),
+        ("{% if order.reference %}{{ order.totl }}{% endif %}", "names order.totl,"),
+        ("{% if false %}{{ totl }}{% else %}x{% endif %}", "names totl,"),
+        ("{% set o = order %}{{ o.totl }}", "names order,"),
+        ("{{ order|attr('totl') }}", "names order,"),
+        ("{% for x in [customer] %}{{ x.totl }}{% endfor %}", "names customer,"),
+        ("{{ order[customer.username] }}", "names order.[],"),
+        ("{{ order.id|shout }}", "No filter named 'shout'"),
+        ("{% if order.reference %}{{ order.id|shout }}{% endif %}", "names |shout,"),
+        ("{{ order.id ", "is not a Jinja2 template"),
+        ("{% include 'footer' %}", "is not a Jinja2 template"),
+        ("{{ order.__class__ }}", "names order.__class__,"),
+    ],
+)
+def test_a_template_that_names_anything_else_refuses_to_start(template, says):
+    told = wrong(**{"notifications.template.order_placed": template})
+    assert says in told["notifications.template.order_placed"]
