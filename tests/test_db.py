@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 import factories
 from customer_orders import db
+from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
 from customer_orders.db import Database
 from customer_orders.events import OrderPlaced
@@ -224,7 +225,7 @@ def test_time_goes_on_within_a_transaction(registry):
 )
 def test_metadata_is_merged(old, changes, new):
     before = dict(old)
-    assert db.merged(old, changes) == new
+    assert Metadata.changed(old, changes) == new
     assert old == before
 
 

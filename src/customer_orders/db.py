@@ -6,7 +6,7 @@ not lost, times are aware UTC.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -189,13 +189,6 @@ def keyset(session: Session, statement: Any, column: Any, limit: int, before: in
     if before is not None:
         statement = statement.where(column < before)
     return session.scalars(statement.order_by(column.desc()).limit(limit + 1)).all()
-
-
-def merged(old: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Metadata after ``changes``: a null value removes its key (RFC 7396), null as a whole removes them all."""
-    if changes is None:
-        return {}
-    return {key: value for key, value in {**old, **changes}.items() if value is not None}
 
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:

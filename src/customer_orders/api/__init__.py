@@ -34,7 +34,8 @@ class Operation:
     """One method of one service: what it takes, what it answers; and the validator that Cornice calls.
 
     :param body: schema of the JSON body; None: no body is read.
-    :param query: schema of the query string; ``None`` lets any query pass (a provider's call-back adds its own).
+    :param query: schema of the query string, of which other parameters are refused unless its ``others`` is true
+        (a provider's call-back brings its own); None: the query is not read.
     :param status: status of success; ``returns``: schema of its body, in a list for an array of it.
     :param problems: codes of problems beyond those that follow from the rest.
     """
@@ -156,7 +157,7 @@ def _deserialize(
     """What is valid of ``given``; what is not is added to ``wrong``."""
     known = [child.name for child in schema.children]
     ignored = getattr(schema, "read_only", ())
-    for name in given:
+    for name in () if getattr(schema, "others", False) else given:
         if name not in known and name not in ignored:
             says = f"Is not known here. Known: {', '.join(known)}." if known else "Is not known here; none is."
             wrong.append(FieldError(name[:100], says, location))

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import colander
 import phonenumbers
 from iso4217 import Currency as Iso4217
+
+from customer_orders.errors import FieldError, Invalid
 
 # What PostgreSQL's bigint and SQLite's INTEGER both hold.
 MAX_ID = 2**63 - 1
@@ -227,6 +230,19 @@ class Metadata(Field):
             except ValueError as error:
                 raise ValueError(f"Value of {key!r}: {error}") from None
         return value
+
+    @classmethod
+    def changed(cls, old: Mapping[str, str], changes: Mapping[str, str | None] | None) -> dict[str, str]:
+        """Metadata after ``changes``: a null value removes its key (RFC 7396), null as a whole removes them all.
+
+        Raises :class:`customer_orders.errors.Invalid` if the keys get too many.
+        """
+        if changes is None:
+            return {}
+        kept = {key: value for key, value in {**old, **changes}.items() if value is not None}
+        if len(kept) > cls.keys:
+            raise Invalid([FieldError("metadata", f"Would have {len(kept)} keys; {cls.keys} is the most.")])
+        return kept
 
     def swagger(self) -> dict[str, Any]:
         text: dict[str, Any] = {"type": "string", "maxLength": self.value_length}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from importlib.metadata import version
@@ -53,6 +54,12 @@ PROBLEM: dict[str, Any] = {
     },
 }
 
+TAGS = [
+    {"name": "customers", "description": "The people who order."},
+    {"name": "orders", "description": "What they ordered, and what became of the message about it."},
+    {"name": "session", "description": "Signing in, tokens, and this document."},
+]
+
 PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID},
     "provider": {"type": "string", "description": "Name of an identity provider, such as google."},
@@ -98,8 +105,7 @@ class Document(CorniceSwagger):
         described: dict[str, Any] = {
             "operationId": operation.operation_id,
             "summary": " ".join(lines[0].split()).rstrip("."),
-            # the body of a redirect is Pyramid's own page
-            "produces": [*(("text/html",) if operation.status == 302 else operation.produces), CONTENT_TYPE],
+            "produces": [*operation.produces, CONTENT_TYPE],
             "security": [] if operation.public else [{"Bearer": []}],
             "responses": self._responses(operation),
         }
@@ -166,6 +172,7 @@ def document(registry: Any) -> dict[str, Any]:
     services = [service for service in registry.cornice_services.values() if getattr(service, "tags", None)]
     swagger: dict[str, Any] = {
         "consumes": ["application/json"],
+        "tags": TAGS,
         "definitions": {"Problem": PROBLEM},
         "securityDefinitions": {
             "Bearer": {
@@ -181,7 +188,8 @@ def document(registry: Any) -> dict[str, Any]:
         version=version("customer-orders"),
         base_path=BASE_PATH,
         info={"description": DESCRIPTION},
-        swagger=swagger,
+        # cornice-swagger adds to what it is given
+        swagger=copy.deepcopy(swagger),
     )
     generated["paths"] = {
         path.removeprefix(BASE_PATH): _with_path_parameters(path, item)

@@ -14,6 +14,7 @@ from pyramid.exceptions import URLDecodeError
 from pyramid.httpexceptions import HTTPException, HTTPForbidden, HTTPMethodNotAllowed, HTTPNotFound
 from pyramid.renderers import render
 from pyramid.response import Response
+from pyramid_retry import IRetryableError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from customer_orders import errors
@@ -172,6 +173,9 @@ def undecodable(error: UnicodeDecodeError, request: Any) -> Response:
 
 def unexpected(error: Exception, request: Any) -> Response:
     """A defect, or something underneath that is down."""
+    if IRetryableError.providedBy(error):
+        log.error("given up after several tries (request %s): %s", request.request_id, error)
+        return respond(request, "unavailable", "Too many changes at the same moment; nothing was changed.")
     if is_unreachable(error) or isinstance(error, PoolTimeout):
         log.error("the database does not answer (request %s): %s", request.request_id, error)
         return respond(request, "unavailable", "The database does not answer.")

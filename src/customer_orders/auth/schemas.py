@@ -16,6 +16,17 @@ class RefreshBody(Body):
     refresh = node(Opaque(1, 512), "The refresh token.")
 
 
+class CallbackQuery(colander.MappingSchema):
+    """What an identity provider says in the query (RFC 6749, sections 4.1.2 and 4.1.2.1)."""
+
+    # providers add parameters of their own (OpenID Connect Core, section 3.1.2.5)
+    others = True
+
+    code = node(Text(0, 4096), "What proves the sign-in to us.", missing="")
+    state = node(Text(0, 512), "What the redirect gave along.", missing="")
+    error = node(Text(0, 512), "Why there is no code.", missing="")
+
+
 class Tokens(colander.MappingSchema):
     """A pair of tokens."""
 

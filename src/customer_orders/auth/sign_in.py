@@ -70,18 +70,17 @@ def forget(request: Any, response: Any) -> None:
     _profile(request).set_cookies(response, None, max_age=0)
 
 
-def resume(request: Any, provider: str) -> SignInState:
+def resume(request: Any, provider: str, state: str) -> SignInState:
     """The state that this call-back belongs to. Raises ``DomainError`` if it belongs to none."""
     try:
         kept = SignInState(**(_profile(request).get_value() or {}))
     except TypeError:
         kept = None
-    given = request.GET.get("state", "")
     if (
         kept is None
         or kept.provider != provider
         or kept.expires < time.time()
-        or not hmac.compare_digest(kept.state.encode(), given.encode())
+        or not hmac.compare_digest(kept.state.encode(), state.encode())
     ):
         raise DomainError(
             "The sign-in took too long, was begun in another browser or tab, or was finished already.",

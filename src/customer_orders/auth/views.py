@@ -13,7 +13,7 @@ from customer_orders.api.problems import prefers_html
 from customer_orders.auth import schemas, services, sign_in
 from customer_orders.auth.policy import Permission
 from customer_orders.auth.resources import Collection, Provider
-from customer_orders.errors import DomainError, Forbidden, Unavailable
+from customer_orders.errors import Forbidden, Unavailable
 from customer_orders.interfaces import IdentityProviderUnavailable, IdentityRefused
 from customer_orders.settings import section
 
@@ -37,7 +37,9 @@ def _redirect_uri(request: Any) -> str:
     return f"{section(request.registry, 'app').public_url}/api/{request.context.name}-oauth2/callback/"
 
 
-@redirect.get(permission=NO_PERMISSION_REQUIRED, operation_id="sign_in_redirect", query=None, status=302)
+@redirect.get(
+    permission=NO_PERMISSION_REQUIRED, operation_id="sign_in_redirect", query=None, status=302, produces=("text/html",)
+)
 def start_sign_in(request: Any) -> Any:
     """Send the browser to the identity provider."""
     state = sign_in.begin(request.context.name, section(request.registry, "auth").sign_in_seconds)
@@ -59,7 +61,7 @@ def start_sign_in(request: Any) -> Any:
 @callback.get(
     permission=NO_PERMISSION_REQUIRED,
     operation_id="sign_in_callback",
-    query=None,
+    query=schemas.CallbackQuery,
     returns=schemas.SignedIn,
     produces=("application/json", "text/html"),
     problems=("sign-in-expired", "sign-in-refused", "no-role"),
@@ -95,11 +97,8 @@ def _finish(request: Any, response: Any) -> None:
 
 def _identify(request: Any) -> Any:
     """Ask the provider who this is. No statement has run yet, so no transaction is open while we wait."""
-    try:
-        given = {key: request.GET.get(key, "") for key in ("code", "error")}
-    except UnicodeDecodeError:
-        raise DomainError("The query string is not UTF-8.", code="malformed") from None
-    state = sign_in.resume(request, request.context.name)
+    given = request.validated["query"]
+    state = sign_in.resume(request, request.context.name, given["state"])
     refused = Forbidden("The identity provider did not confirm who you are.", code="sign-in-refused")
     if given["error"] or not given["code"]:
         log.info("sign-in by %s ended without a code (request %s)", request.context.name, request.request_id)

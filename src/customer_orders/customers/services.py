@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from customer_orders import db
 from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
-from customer_orders.errors import Conflict, FieldError, Invalid, NotFound
+from customer_orders.errors import Conflict, NotFound
 from customer_orders.events import CustomerFacts
 
 
@@ -60,14 +60,6 @@ def delete_customer(session: Session, customer_id: int) -> None:
         raise Conflict(f"Customer {customer_id} has orders; delete those first.", code="customer-has-orders") from error
 
 
-def assign_metadata(found: Any, changes: Mapping[str, Any] | None, *, merge: bool) -> None:
-    """Replace or ``merge`` the metadata of a customer, an order. Raises ``Invalid`` if the keys get too many."""
-    extra = db.merged(found.extra if merge else {}, changes)
-    if len(extra) > Metadata.keys:
-        raise Invalid([FieldError("metadata", f"Would have {len(extra)} keys; {Metadata.keys} is the most.")])
-    found.extra = extra
-
-
 def facts(found: Customer) -> CustomerFacts:
     """What events say of a customer."""
     return CustomerFacts(
@@ -87,4 +79,4 @@ def _assign(found: Customer, values: Mapping[str, Any], *, merge: bool = False) 
     if "sms_opt_out" in values:
         found.sms_opt_out = bool(values["sms_opt_out"])
     if "metadata" in values:
-        assign_metadata(found, values["metadata"], merge=merge)
+        found.extra = Metadata.changed(found.extra if merge else {}, values["metadata"])

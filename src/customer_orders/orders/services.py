@@ -9,8 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from customer_orders import db
+from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
-from customer_orders.customers.services import assign_metadata
 from customer_orders.customers.services import facts as customer_facts
 from customer_orders.errors import FieldError, Invalid, NotFound
 from customer_orders.events import OrderDeleted, OrderFacts, OrderPlaced, announce
@@ -93,4 +93,4 @@ def _assign(found: Order, values: Mapping[str, Any], *, currency: str, merge: bo
     if "currency" in values:
         found.currency = values["currency"] or currency
     if "metadata" in values:
-        assign_metadata(found, values["metadata"], merge=merge)
+        found.extra = Metadata.changed(found.extra if merge else {}, values["metadata"])
