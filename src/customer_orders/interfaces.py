@@ -173,8 +173,9 @@ class INotifier(Interface):
     def send(message: Message) -> Receipt:
         """Send, within a time-out of the notifier's own.
 
-        Raises :class:`Rejected`, :class:`Unavailable`, :class:`ChannelDown` or :class:`Uncertain`. Called from
-        several threads, and never inside a database transaction.
+        Raises :class:`Rejected`, :class:`Unavailable`, :class:`ChannelDown` or :class:`Uncertain`; anything else
+        counts as :class:`Uncertain`, since nothing says that the message was not sent. Called from several threads,
+        and never inside a database transaction.
         """
 
 
