@@ -52,7 +52,7 @@ def test_messages_are_shown_by_phone_newest_first(app, browser):
 def test_the_page_loads_what_it_names(browser):
     page = browser.get("/devtools/inbox")
     for address in re.findall(r'<link[^>]* href="([^"]+)"', page.text):
-        browser.get(address, status=200)
+        assert browser.get(address, status=200).body
 
 
 def test_markup_in_a_message_is_text(app, browser):
