@@ -11,6 +11,8 @@ EDITABLE := $(foreach plugin,$(PLUGINS),-e ./$(plugin))
 MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup.cfg)
 
 .DEFAULT_GOAL := help
+# a recipe that failed leaves no half-made key or stamp behind
+.DELETE_ON_ERROR:
 .PHONY: help serve test lint format constraints clean check-python
 
 help: ## Say what there is to make.
@@ -32,11 +34,13 @@ $(VENV)/test.stamp: $(VENV)/serve.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]' $(EDITABLE)
 	@touch $@
 
-$(KEY):
+$(KEY): | $(VENV)/serve.stamp
 	@mkdir -p $(@D)
 	@umask 077 && $(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))' > $@
 
+ifndef JWT_PRIVATE_KEY
 serve: export JWT_PRIVATE_KEY_FILE ?= $(KEY)
+endif
 serve: export APP_PUBLIC_URL ?= http://127.0.0.1:$(PORT)
 serve: export SERVER_LISTEN ?= 127.0.0.1:$(PORT)
 serve: export PYTHONWARNINGS ?= ignore:pkg_resources is deprecated
@@ -45,14 +49,14 @@ serve: $(VENV)/serve.stamp $(KEY) ## Migrate and serve http://127.0.0.1:6543 wit
 	@echo "Dashboard $(APP_PUBLIC_URL)/  Inbox $(APP_PUBLIC_URL)/devtools/inbox  (Ctrl-C stops)"
 	@exec $(BIN)/pserve development.ini
 
-test: $(VENV)/test.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some).
-	@$(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup --cov --cov-report=term:skip-covered $(ARGS)
+test: $(VENV)/test.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some, without).
+	@$(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup $(or $(ARGS),--cov --cov-report=term:skip-covered)
 
 lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache | tail -n 3
+	@$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/test.stamp ## Format the code.
 	@$(BIN)/ruff check --fix-only --quiet .
