@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PORT ?= 6543
+INI ?= development.ini
 VENV := .venv
 BIN := $(VENV)/bin
 KEY := var/jwt.key
@@ -45,9 +46,9 @@ serve: export APP_PUBLIC_URL ?= http://127.0.0.1:$(PORT)
 serve: export SERVER_LISTEN ?= 127.0.0.1:$(PORT)
 serve: export PYTHONWARNINGS ?= ignore:pkg_resources is deprecated
 serve: $(VENV)/serve.stamp $(KEY) ## Migrate and serve http://127.0.0.1:6543 with development.ini (PORT=8080 to change).
-	@$(BIN)/customer-orders db upgrade -c development.ini
+	@$(BIN)/customer-orders db upgrade -c $(INI)
 	@echo "Dashboard $(APP_PUBLIC_URL)/  Inbox $(APP_PUBLIC_URL)/devtools/inbox  (Ctrl-C stops)"
-	@exec $(BIN)/pserve development.ini
+	@exec $(BIN)/pserve $(INI)
 
 test: $(VENV)/test.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some, without).
 	@$(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup $(or $(ARGS),--cov --cov-report=term:skip-covered)

@@ -196,3 +196,46 @@ def client_of() -> Callable[[Any], TestApp]:
         return signed_in
 
     return make
+
+
+def _attempts(engine):
+    with engine.connect() as connection:
+        return connection.execute(text("SELECT last_value FROM attempts")).scalar_one()
+
+
+@pytest.fixture
+def failing(registry):
+    """Makes the first ``times`` new rows fail as PostgreSQL itself fails them: ``failing(when, times, table=...)``.
+
+    A sequence counts the attempts, since it is not rolled back with them.
+    """
+    engine = registry.database.engine
+
+    def run(*statements):
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def make(when, times, state="40001", table="customers"):
+        kind = {
+            "statement": f"CREATE TRIGGER conflict BEFORE INSERT ON {table}",
+            "commit": f"CREATE CONSTRAINT TRIGGER conflict AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED",
+        }
+        run(
+            "CREATE SEQUENCE attempts",
+            f"""CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF nextval('attempts') <= {times} THEN
+                    RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '{state}';
+                END IF;
+                RETURN NEW;
+            END $$""",
+            f"{kind[when]} FOR EACH ROW EXECUTE FUNCTION conflict()",
+        )
+        return lambda: _attempts(engine)
+
+    yield make
+    run(
+        # and its trigger with it
+        "DROP FUNCTION IF EXISTS conflict CASCADE",
+        "DROP SEQUENCE IF EXISTS attempts",
+    )

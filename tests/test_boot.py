@@ -45,7 +45,7 @@ def test_development_ini_boots_and_serves(development):
         .startswith("http://127.0.0.1:6543/devtools/sign-in?")
     )
     assert development.registry.sections["auth"].default_role == "admin"
-    assert development.registry.sections["jwt"].origins["private_key"] == "file named by JWT_PRIVATE_KEY_FILE"
+    assert development.registry.sections["jwt"]["private_key"].origin == "file named by JWT_PRIVATE_KEY_FILE"
 
 
 @pytest.mark.usefixtures("environment")

@@ -101,14 +101,15 @@ def sign_in(page: Page, server: Server, email: str = "jane@shop.example") -> Non
     expect(page.get_by_role("heading", name="You are signed in")).to_be_visible()
 
 
-def send(page: Page, operation: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Try an operation out in Swagger UI, as a person would; the answer it shows."""
+def send(page: Page, operation: str, body: dict[str, Any] | None = None, status: int = 201) -> Any:
+    """Try an operation out in Swagger UI, as a person would; the answer it shows. No body: what it offers to send."""
     block = page.locator(f"[id$='{operation}']")
     block.locator(".opblock-summary-control").click()
-    block.locator("textarea.body-param__text").fill(json.dumps(body))
+    if body is not None:
+        block.locator("textarea.body-param__text").fill(json.dumps(body))
     block.get_by_role("button", name="Execute").click()
     answer = block.locator(".live-responses-table")
-    expect(answer.locator("tbody .response-col_status").first).to_contain_text("201")
+    expect(answer.locator("tbody .response-col_status").first).to_contain_text(str(status))
     shown = answer.locator(".highlight-code code").first.inner_text()
     block.locator(".opblock-summary-control").click()
     return json.loads(shown)
@@ -168,6 +169,35 @@ def test_signing_out_and_an_expired_token_clear_the_tab(context: BrowserContext,
     expect(page.get_by_role("status")).to_have_text("Your sign-in has expired.")
     assert page.evaluate("sessionStorage.length") == 0
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+
+
+def test_what_the_dashboard_offers_to_send_works_as_it_stands(context: BrowserContext, server: Server) -> None:
+    page = context.new_page()
+    sign_in(page, server)
+    page.get_by_role("link", name="Go on to the dashboard").click()
+    expect(page.get_by_role("status")).to_have_text("jane@shop.example (admin)")
+    assert send(page, "customers_create")["phone_number"] == "+254713812939"
+    assert send(page, "orders_create")["notification"]["status"] == "queued"
+
+
+def test_only_the_tokens_own_refusal_ends_the_sign_in(
+    context: BrowserContext, witness: Witness, server: Server
+) -> None:
+    page = context.new_page()
+    page.goto(server.url)
+    assert send(page, "orders_list", status=401)["code"] == "unauthenticated"
+    expect(page.get_by_role("status")).to_have_text("")
+
+    sign_in(page, server)
+    page.get_by_role("link", name="Go on to the dashboard").click()
+    assert send(page, "token_refresh_post", {"refresh": "spent"}, status=401)["code"] == "invalid-refresh-token"
+    assert send(page, "me_read", status=200)["email"] == "jane@shop.example"
+
+    page.evaluate("window.ui.preauthorizeApiKey('Bearer', 'not.a.token')")
+    assert send(page, "orders_list", status=401)["code"] == "unauthenticated"
+    expect(page.get_by_role("status")).to_have_text("Your sign-in has expired.")
+    assert page.evaluate("sessionStorage.length") == 0
+    assert witness.complaints == []
 
 
 def test_signing_in_works_from_the_other_name_of_this_machine(

@@ -7,13 +7,14 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import text
 from webtest import TestApp
 
 import factories
 from conftest import STAGE, settings_for
 from customer_orders import main as application
 from customer_orders.auth.models import User
-from customer_orders.auth.services import local_user
+from customer_orders.auth.services import disable, local_user
 from customer_orders.cli import main
 from serving import BIN, ROOT, wait_for
 
@@ -69,6 +70,27 @@ def test_a_database_that_is_not_migrated_is_told_in_a_sentence(write_ini, new_da
     assert "db upgrade" in result.stderr
 
 
+def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(tmp_path, write_ini):
+    (tmp_path / "file").write_text("")
+    ini = write_ini(settings_for(f"sqlite:///{tmp_path}/file/orders.sqlite"))
+    result = CliRunner().invoke(main, ["db", "upgrade", "-c", ini])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert result.stderr.startswith("Error: The folder of the database cannot be made: ")
+    assert f"{tmp_path}/file" in result.stderr
+
+
+def test_a_database_of_a_newer_version_is_told_in_a_sentence(write_ini, make_app, database_kind):
+    registry = make_app(database_kind).registry
+    with registry.database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    ini = write_ini(settings_for(registry.database.url.render_as_string(hide_password=False)))
+    result = CliRunner().invoke(main, ["db", "upgrade", "-c", ini])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert result.stderr.startswith("Error: The database cannot be upgraded: ")
+    assert "9999" in result.stderr
+    assert "newer version" in result.stderr
+
+
 def test_token_create_prints_a_token_that_works_and_nothing_else(run, anonymous):
     result = run("token create --email jane@shop.example --role clerk")
     token = result.stdout.removesuffix("\n")
@@ -92,6 +114,43 @@ def test_token_create_asks_for_what_it_needs(run, session, options):
     assert session.query(User).count() == 0
 
 
+@pytest.mark.parametrize(
+    "email", ["", " ", "jane", "@shop.example", "jane@", "jane@shop@example", "j@x\ty", "j\x1b@x", "j" * 251 + "@x.y"]
+)
+def test_token_create_takes_only_an_address(ini, session, email):
+    command = ["token", "create", "-c", ini, "--email", email, "--role", "clerk"]
+    result = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{email!r} is not an e-mail address." in " ".join(result.stderr.split("\n"))
+    assert session.query(User).count() == 0
+
+
+def test_token_create_makes_no_token_that_never_works(run, registry, session):
+    with registry.database.transaction() as writing:
+        jane = local_user(writing, "jane@shop.example", "viewer").id
+        disable(writing, str(jane), disabled=True)
+    result = run("token create --email jane@shop.example --role admin", status=1)
+    assert result.stdout == ""
+    assert f"jane@shop.example (user {jane}) is disabled: no token of theirs works." in result.stderr
+    assert session.get(User, jane).granted_role == "viewer"
+    # SQLite has one writer at a time
+    session.rollback()
+    run(f"user disable --undo {jane}")
+    run("token create --email jane@shop.example --role admin")
+
+
+@pytest.mark.parametrize(
+    "email", ["\u00c4rger@x.example", "\u00e4rger@x.example", "\u212aate@x.example", "kate@x.example"]
+)
+def test_a_user_is_found_by_the_address_as_it_is_written_beyond_ascii(run, registry, email):
+    for one in ("\u00c4rger@x.example", "\u00e4rger@x.example", "\u212aate@x.example", "Kate@x.example"):
+        run(f"token create --email {one} --role viewer")
+    run(f"user disable {email}")
+    with registry.database.transaction(writes=False) as session:
+        (disabled,) = session.query(User).filter_by(disabled=True).all()
+    assert disabled.email == (email if email != "kate@x.example" else "Kate@x.example")
+
+
 def test_users_are_listed_granted_and_disabled(run, anonymous, registry):
     with registry.database.transaction() as session:
         jane = local_user(session, "jane@shop.example", "viewer").id
@@ -103,8 +162,8 @@ def test_users_are_listed_granted_and_disabled(run, anonymous, registry):
     assert run("user disable jane@shop.example").stdout == f"jane@shop.example (user {jane}) is disabled now.\n"
     anonymous.get("/api/me", headers=token, status=401)
     assert [line.split("\t") for line in run("user list").stdout.splitlines()] == [
-        [str(jane), "jane@shop.example", "admin", "granted", "disabled"],
-        [str(guest), "guest@shop.example", "none", "by sign-in", "active"],
+        [str(jane), "jane@shop.example", "admin", "granted", "disabled", "cli"],
+        [str(guest), "guest@shop.example", "none", "by sign-in", "active", "cli"],
     ]
     assert run(f"user disable {jane} --undo").stdout == f"jane@shop.example (user {jane}) is active now.\n"
     anonymous.get("/api/me", headers=token, status=200)
@@ -155,15 +214,26 @@ def test_a_bad_ini_is_told_whole_and_in_sentences(write_ini):
     assert result.stdout == ""
     first, *rest = result.stderr.splitlines()
     assert first == f"Error: {ini}: 4 settings are wrong:"
-    assert {line.split()[0] for line in rest} == {"app.public_url", "jwt.private_key", "api.max", "sqlalchemy.url"}
+    assert {line.split()[0].rstrip(":") for line in rest} == {
+        "app.public_url",
+        "jwt.private_key",
+        "api.max",
+        "sqlalchemy.url",
+    }
 
 
 @pytest.mark.parametrize(
     "contents",
-    ["", "no section", "[app:main]\nuse = egg:nothing", "[app:main]\nuse = egg:customer-orders\nx = %(nothing)s"],
+    [
+        "",
+        "no section",
+        "[app:main]\nuse = egg:nothing",
+        "[app:main]\nuse = egg:customer-orders\nx = %(nothing)s",
+        "\xff",
+    ],
 )
 def test_a_file_that_is_no_ini_of_ours_is_told_in_a_sentence(tmp_path, contents):
-    (tmp_path / "orders.ini").write_text(contents)
+    (tmp_path / "orders.ini").write_text(contents, encoding="latin-1")
     result = CliRunner().invoke(main, ["user", "list", "-c", str(tmp_path / "orders.ini")])
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
@@ -174,6 +244,21 @@ def test_the_ini_may_be_named_by_a_variable(ini, monkeypatch):
     assert CliRunner().invoke(main, ["plugins"]).exit_code == 2
     monkeypatch.setenv("CUSTOMER_ORDERS_CONFIG", ini)
     assert CliRunner().invoke(main, ["plugins"]).exit_code == 0
+
+
+def test_a_worker_wants_a_database_that_is_not_empty(write_ini, new_database, database_kind):
+    ini = write_ini(settings_for(new_database(database_kind)))
+    result = CliRunner().invoke(main, ["worker", "-c", ini])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: The database is empty; run `customer-orders db upgrade` first.\n"
+
+
+def test_a_worker_with_nothing_to_deliver_says_so(write_ini):
+    ini = write_ini(settings_for("sqlite:////nowhere/orders.sqlite", **{"notifications.sms": ""}))
+    result = CliRunner().invoke(main, ["worker", "-c", ini])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: notifications.sms is blank")
+    assert "delivering" not in result.stderr
 
 
 @pytest.mark.processes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from customer_orders.interfaces import Identity, IdentityRefused
+
 pytest_plugins = ["pytester"]
 
 HEAD = """
@@ -187,3 +189,11 @@ def test_what_is_not_told_is_asked_for_in_a_sentence(pytester):
 def test_a_failure_shows_what_was_compared(pytester):
     result, _ = outcomes(pytester, NOTIFIER.replace('"KES"', '"KSh"'))
     result.stdout.fnmatch_lines(["*where None = *fullmatch*"])
+
+
+@pytest.mark.parametrize("what", ["email", "name"])
+def test_an_identity_of_which_the_provider_tells_too_little_is_refused_with_what_is_missing(what):
+    told = {"subject": "1", "email": "jane@shop.example", "email_verified": True, "name": "Jane"}
+    assert Identity(**told)
+    with pytest.raises(IdentityRefused, match=f"tells no {what} of the person"):
+        Identity(**told | {what: None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -284,6 +285,23 @@ def test_after_a_rollback_hooks_are_forgotten(registry, end):
     assert called == []
 
 
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_savepoint_is_not_the_commit_that_hooks_wait_for(registry, end):
+    called = []
+    with registry.database.session() as session:
+        session.add(customer_row())
+        db.after_commit(session, lambda: called.append("here"))
+        with session.begin_nested():
+            session.add(customer_row())
+        assert called == []
+        getattr(session, end)()
+        assert called == (["here"] if end == "commit" else [])
+        with session.begin_nested():
+            session.add(customer_row())
+        session.commit()
+    assert called == (["here"] if end == "commit" else [])
+
+
 def test_a_listener_that_raises_rolls_everything_back(client, registry, listen):
     customer = factories.customer(client)
 
@@ -385,6 +403,81 @@ def test_a_writer_that_waits_too_long_gets_a_503(client, registry, monkeypatch):
     assert answer.headers["Retry-After"]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        # a column that must not be null: PostgreSQL quotes the whole row
+        "INSERT INTO customers (username, phone_number) VALUES (:username, :phone)",
+        "INSERT INTO customers (username) SELECT :username FROM nowhere WHERE :phone = ''",
+    ],
+)
+def test_a_statement_that_fails_puts_no_value_into_the_log(client, listen, caplog, statement):
+    customer = factories.customer(client)
+    values = {"username": "Secretive", "phone": "+254799999999"}
+    listen(lambda session, event: session.execute(text(statement), values))
+    answer = client.post_json("/api/orders/", {"item": "Tea", "amount": 1, "customer": customer["id"]}, status="5*")
+    assert "INSERT INTO customers" in caplog.text
+    assert not [value for value in values.values() if value in caplog.text + answer.text]
+
+
+@pytest.fixture
+def altered(registry):
+    """Runs a statement for one test, and its opposite in the end: ``altered(change, back)``."""
+    backs = []
+
+    def run(statement):
+        # a connection of SQLite renames by the columns that it knew before
+        registry.database.engine.dispose()
+        with registry.database.transaction() as session:
+            session.execute(text(statement))
+
+    def change(statement, back):
+        run(statement)
+        backs.append(back)
+
+    yield change
+    for back in backs:
+        run(back)
+
+
+@pytest.mark.parametrize(
+    ("change", "back"),
+    [
+        ("ALTER TABLE customers RENAME TO gone", "ALTER TABLE gone RENAME TO customers"),
+        (
+            "ALTER TABLE customers RENAME COLUMN language TO gone",
+            "ALTER TABLE customers RENAME COLUMN gone TO language",
+        ),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_schema_that_is_missing_or_old_is_told_to_the_operator(client, altered, caplog, change, back, method):
+    altered(change, back)
+    body = {"username": "Amina", "phone_number": "+254700000001"}
+    answer = (
+        client.get("/api/customers/", status=503)
+        if method == "GET"
+        else client.post_json("/api/customers/", body, status=503)
+    )
+    assert (answer.json["code"], answer.json["detail"]) == ("unavailable", "The database is not ready.")
+    assert "customer-orders db upgrade" in caplog.text
+    assert "does not answer" not in caplog.text
+
+
+@on_sqlite
+def test_a_sqlite_file_that_nobody_may_write_is_a_defect_and_not_away(client, listen, caplog):
+    customer = factories.customer(client)
+
+    def forbid(session, event):
+        session.execute(text("PRAGMA query_only=ON"))
+        session.execute(text("UPDATE customers SET username = 'Changed'"))
+
+    listen(forbid)
+    answer = client.post_json("/api/orders/", {"item": "Tea", "amount": 1, "customer": customer["id"]}, status=500)
+    assert answer.json["code"] == "internal-error"
+    assert "unexpected error" in caplog.text
+
+
 # -- the file -----------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +495,41 @@ def test_the_folder_of_a_sqlite_file_is_made(tmp_path):
     made.engine.dispose()
 
 
+def test_a_new_file_that_another_is_opening_is_waited_for(tmp_path, monkeypatch):
+    path, waits = f"{tmp_path}/orders.sqlite", []
+    other = sqlite3.connect(path, isolation_level=None)
+    for statement in ("CREATE TABLE new (id INTEGER)", "BEGIN", "SELECT * FROM new"):
+        other.execute(statement).fetchall()
+
+    def wait(seconds):
+        waits.append(seconds)
+        other.execute("ROLLBACK")
+
+    # time stands still
+    monkeypatch.setattr(db, "time", SimpleNamespace(monotonic=lambda: 0, sleep=wait))
+    monkeypatch.setattr(db, "SQLITE_BUSY_TIMEOUT", 1)
+    made = database(f"sqlite:///{path}")
+    with made.transaction() as session:
+        assert session.scalar(text("PRAGMA journal_mode")) == "wal"
+    assert len(waits) == 1
+    made.engine.dispose()
+    other.close()
+
+
+def test_a_new_file_that_another_keeps_is_unreachable(tmp_path, monkeypatch):
+    path = f"{tmp_path}/orders.sqlite"
+    other = sqlite3.connect(path, isolation_level=None)
+    for statement in ("CREATE TABLE new (id INTEGER)", "BEGIN", "SELECT * FROM new"):
+        other.execute(statement).fetchall()
+    monkeypatch.setattr(db, "SQLITE_BUSY_TIMEOUT", 1)
+    made = database(f"sqlite:///{path}")
+    with pytest.raises(OperationalError) as error, made.transaction() as session:
+        session.connection()
+    assert db.is_unreachable(error.value)
+    made.engine.dispose()
+    other.close()
+
+
 def test_nothing_is_made_for_a_server():
     db.make_folder(database("postgresql+psycopg://127.0.0.1:1/orders"))
 
@@ -411,4 +539,13 @@ def test_a_server_that_is_not_there_is_unreachable_and_no_defect():
     with pytest.raises(OperationalError) as error, away.transaction() as session:
         session.connection()
     assert db.is_unreachable(error.value)
+    assert not db.lacks_schema(error.value)
     assert not db.is_unreachable(ValueError("a defect"))
+    assert not db.lacks_schema(ValueError("a defect"))
+
+
+def test_a_file_that_cannot_be_opened_is_unreachable(tmp_path):
+    away = database(f"sqlite:///{tmp_path}/no/such/folder/orders.sqlite")
+    with pytest.raises(OperationalError) as error, away.transaction() as session:
+        session.connection()
+    assert db.is_unreachable(error.value)

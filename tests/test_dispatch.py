@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -144,27 +145,41 @@ def test_stopping_finishes_the_message_in_flight_and_begins_no_other(embedded):
     assert sending.wait(30)
     stopper = threading.Thread(target=dispatcher.stop)
     stopper.start()
-    wait_for(dispatcher._stopping.is_set, "it is told to stop")
+    wait_for(dispatcher._loop.stopping.is_set, "it is told to stop")
     assert stopper.is_alive()
     finish.set()
     stopper.join(30)
     assert not stopper.is_alive()
     assert outbox.delivered == [1]
-    assert not dispatcher._thread.is_alive()
+    assert not dispatcher._loop.is_alive()
 
 
 def test_stopping_what_never_started_is_no_error():
     EmbeddedDispatcher(1).stop()
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_process_starts_a_thread_of_its_own(embedded):
-    dispatcher, outbox = embedded(), Outbox([])
+def test_stopping_what_is_about_to_start_is_no_error(embedded, monkeypatch):
+    dispatcher, outbox = embedded(), Outbox([1])
+    start = threading.Thread.start
+
+    def late(thread):
+        dispatcher.stop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", late)
     dispatcher.start(outbox)
-    wait_for(lambda: outbox.looks == 1, "the first look")
+    dispatcher._loop.join(30)
+    assert outbox.looks == 0
+
+
+def looks_in_a_fork(dispatcher):
+    """Fork, and start the dispatcher in the child; whether it looks there, what is due."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        # whatever hangs in here ends
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
         try:
             theirs = Outbox([])
             dispatcher.start(theirs)
@@ -175,9 +190,36 @@ def test_a_forked_process_starts_a_thread_of_its_own(embedded):
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as told:
-        assert told.read() == b"looked"
-    assert os.waitpid(child, 0)[1] == 0
+        answer = told.read()
+    return os.waitpid(child, 0)[1] == 0 and answer == b"looked"
+
+
+in_threads = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@in_threads
+def test_a_forked_process_starts_a_thread_of_its_own(embedded):
+    dispatcher, outbox = embedded(), Outbox([])
+    dispatcher.start(outbox)
+    wait_for(lambda: outbox.looks == 1, "the first look")
+    assert looks_in_a_fork(dispatcher)
     assert outbox.looks == 1
+
+
+@in_threads
+def test_a_process_forked_during_the_start_starts_its_own_too(embedded, monkeypatch):
+    dispatcher, outbox = embedded(), Outbox([])
+    start, parent, looked = threading.Thread.start, os.getpid(), []
+
+    def fork_first(thread):
+        if os.getpid() == parent:
+            looked.append(looks_in_a_fork(dispatcher))
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fork_first)
+    dispatcher.start(outbox)
+    assert looked == [True]
+    wait_for(lambda: outbox.looks == 1, "the first look")
 
 
 # -- in the application -------------------------------------------------------------------------------------------
@@ -196,16 +238,16 @@ def status_of(client, order):
 
 
 def test_making_an_application_starts_nothing(serving_app):
-    assert serving_app.registry.dispatcher._thread is None
+    assert serving_app.registry.dispatcher._loop is None
 
 
 def test_it_starts_with_the_first_request(serving_app, client_of):
     client = client_of(serving_app)
     client.get("/livez")
-    first = serving_app.registry.dispatcher._thread
+    first = serving_app.registry.dispatcher._loop
     assert first.is_alive()
     client.get("/livez")
-    assert serving_app.registry.dispatcher._thread is first
+    assert serving_app.registry.dispatcher._loop is first
 
 
 def test_an_order_is_told_of_at_once(serving_app, client_of):
@@ -219,7 +261,7 @@ def test_a_request_after_the_stop_starts_it_no_more(serving_app, client_of):
     client.get("/livez")
     serving_app.registry.dispatcher.stop()
     factories.order(client)
-    assert not serving_app.registry.dispatcher._thread.is_alive()
+    assert not serving_app.registry.dispatcher._loop.is_alive()
     assert len(serving_app.registry.outbox.due(10)) == 1
 
 

@@ -204,3 +204,12 @@ def test_no_request_gets_an_answer_that_is_not_documented(app, client, deliver, 
     run()
     if mode is GenerationMode.POSITIVE and operation_id not in NEVER_BY_CHANCE:
         assert success in seen
+
+
+def test_what_the_dashboard_offers_to_send_works(client, document):
+    related = {}
+    for path, shown in (("/customers/", "CustomerRead"), ("/orders/", "OrderRead")):
+        (body,) = [one for one in document["paths"][path]["post"]["parameters"] if one["in"] == "body"]
+        created = client.post_json(f"/api{path}", {**body["schema"]["example"], **related}, status=201).json
+        assert document["definitions"][shown]["example"].keys() == created.keys()
+        related = {"customer": created["id"]}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from conftest import settings_for
 from customer_orders import main, migrations
@@ -132,3 +135,111 @@ def test_a_migration_that_fails_leaves_nothing_behind(start):
         connection.execute(text("DROP TABLE orders"))
     migrations.upgrade(engine)
     assert revision(engine) == migrations.head()
+
+
+# -- the next ones ------------------------------------------------------------------------------------------------
+
+REBUILD = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "next", "0001"
+
+
+def upgrade():
+    for name in ("users", "customers", "orders", "notifications"):
+        # on SQLite: a new table in the place of the old
+        with op.batch_alter_table(name, table_kwargs={"sqlite_autoincrement": True}) as batch:
+            batch.alter_column("created_at", existing_type=sa.DateTime(timezone=True), nullable=True)
+
+
+def downgrade():
+    op.execute("DELETE FROM customers")
+"""
+
+
+@pytest.fixture
+def next_migration(monkeypatch, tmp_path):
+    """A migration after those that there are, which changes every table that others refer to."""
+    (tmp_path / "next.py").write_text(REBUILD)
+    plain = migrations._config
+
+    def config():
+        made = plain()
+        ours = Path(migrations.__file__).parent / "versions"
+        made.set_main_option("version_locations", os.pathsep.join([str(ours), str(tmp_path)]))
+        return made
+
+    monkeypatch.setattr(migrations, "_config", config)
+
+
+@pytest.fixture
+def populated(start, next_migration):
+    """A database at revision 0001, with rows that refer to one another."""
+    engine = start()
+    migrations.upgrade(engine, "0001")
+    at = datetime(2030, 1, 1, tzinfo=UTC)
+    times = {"created_at": at, "updated_at": at}
+    rows = {
+        "users": {"email": "jane@shop.example", "name": "Jane", "disabled": False, **times},
+        "external_identities": {"user_id": 1, "provider": "google", "subject": "1", "created_at": at},
+        "refresh_tokens": {"user_id": 1, "token_hash": "0", "created_at": at, "expires_at": at},
+        "customers": {"username": "Amina", "phone_number": "+254700000001", "sms_opt_out": False, **times},
+        "orders": {"customer_id": 1, "item": "Tea", "amount": 1, "currency": "KES", "status": "placed", **times},
+        "notifications": {
+            "order_id": 1,
+            "event": "order_placed",
+            "channel": "sms",
+            "recipient": "+254700000001",
+            "text": "Thank you",
+            "status": "sent",
+            "attempts": 1,
+            **times,
+        },
+        "notification_attempts": {
+            "notification_id": 1,
+            "number": 1,
+            "lease_owner": "x",
+            "notifier": "scripted",
+            "started_at": at,
+        },
+    }
+    with engine.begin() as connection:
+        for name, row in rows.items():
+            table = Base.metadata.tables[name]
+            connection.execute(table.insert(), row | ({"metadata": {}} if "metadata" in table.c else {}))
+    return engine
+
+
+def contents(engine):
+    with engine.connect() as connection:
+        return {name: connection.execute(select(table)).all() for name, table in Base.metadata.tables.items()}
+
+
+def keys_hold(engine):
+    """Whether a row may not refer to what is not there, on the connection that a migration used."""
+    with engine.connect() as connection, pytest.raises(IntegrityError):
+        connection.execute(text("UPDATE orders SET customer_id = 99"))
+    return True
+
+
+def test_a_migration_that_rebuilds_tables_loses_nothing(populated):
+    before = contents(populated)
+    assert {len(rows) for rows in before.values()} == {1}
+    migrations.upgrade(populated)
+    assert revision(populated) == "next"
+    columns = inspect(populated).get_columns("notifications")
+    assert [one["nullable"] for one in columns if one["name"] == "created_at"] == [True]
+    assert contents(populated) == before
+    assert keys_hold(populated)
+
+
+def test_a_migration_that_leaves_rows_without_what_they_refer_to_changes_nothing(populated, database_kind):
+    migrations.upgrade(populated)
+    before = contents(populated)
+    error, told = {"sqlite": (RuntimeError, "rows of orders"), "postgresql": (IntegrityError, "orders")}[database_kind]
+    with pytest.raises(error, match=told):
+        migrations.downgrade(populated, "0001")
+    assert revision(populated) == "next"
+    assert contents(populated) == before
+    assert keys_hold(populated)

@@ -6,16 +6,20 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import event, select
+from sqlalchemy import event, select, text, update
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 import factories
+from customer_orders import db
 from customer_orders.errors import Conflict
 from customer_orders.events import CustomerFacts, OrderFacts, OrderPlaced
 from customer_orders.interfaces import ChannelDown, Cost, NotSent, Receipt, Rejected, Unavailable, Uncertain
+from customer_orders.notifications import delivery
 from customer_orders.notifications.delivery import backoff
 from customer_orders.notifications.dispatch import WorkerDispatcher
 from customer_orders.notifications.models import Notification, NotificationAttempt
@@ -481,6 +485,89 @@ def test_the_oldest_are_due_first_and_never_more_than_asked_for(client, registry
     assert list(registry.outbox.due(100)) == ids
 
 
+# -- a database that is away while a result waits -----------------------------------------------------------------
+
+
+@pytest.fixture
+def holder(registry, monkeypatch):
+    """A writer that holds what an attempt must write, and for which nobody waits long."""
+    database = registry.database
+    name = database.url.database
+    if database.engine.name == "sqlite":
+        monkeypatch.setattr(db, "SQLITE_BUSY_TIMEOUT", 1)
+    else:
+        with database.transaction() as session:
+            session.execute(text(f'ALTER DATABASE "{name}" SET lock_timeout = 1'))
+    database.engine.dispose()
+    with database.session() as session:
+
+        def hold(_=None):
+            session.execute(update(Notification).values(channel="sms"))
+
+        yield SimpleNamespace(hold=hold, release=session.rollback)
+    if database.engine.name == "postgresql":
+        with database.transaction() as session:
+            session.execute(text(f'ALTER DATABASE "{name}" RESET lock_timeout'))
+    database.engine.dispose()
+
+
+def test_a_result_that_cannot_be_recorded_yet_is_recorded_later(
+    client, deliver, notifier, holder, later, settings, monkeypatch
+):
+    order = factories.order(client)
+    notifier.script.append(holder.hold)
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            # longer than the lease; nobody else has claimed it meanwhile
+            later(settings.lease + 1)
+            holder.release()
+
+    monkeypatch.setattr(delivery, "pause", wait)
+    assert deliver() == 1
+    assert waits == list(delivery.RECORD_WAITS[:3])
+    assert told(client, order)["status"] == "sent"
+    later(10 * 86400)
+    assert deliver() == 0
+    assert len(notifier.sent) == 1
+
+
+def test_a_result_that_can_never_be_recorded_is_in_the_log(
+    client, registry, deliver, notifier, holder, monkeypatch, caplog
+):
+    factories.order(client)
+    notifier.script.append(lambda _: holder.hold() or Receipt("ATXid_7"))
+    waits = []
+    monkeypatch.setattr(delivery, "pause", waits.append)
+    with pytest.raises(OperationalError):
+        deliver()
+    assert waits == list(delivery.RECORD_WAITS)
+    (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "ATXid_7" in error
+    assert "could not be recorded" in error
+
+
+def test_what_waiting_cannot_mend_is_not_waited_for(client, registry, deliver, notifier, monkeypatch, caplog):
+    factories.order(client)
+
+    def rename(old, new):
+        with registry.database.transaction() as session:
+            session.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    notifier.script.append(lambda _: rename("notification_attempts", "gone") or Receipt("ATXid_8"))
+    waits = []
+    monkeypatch.setattr(delivery, "pause", waits.append)
+    try:
+        with pytest.raises(DBAPIError):
+            deliver()
+    finally:
+        rename("gone", "notification_attempts")
+    assert "reference ATXid_8) could not be recorded" in caplog.text
+    assert waits == []
+
+
 # -- reading ------------------------------------------------------------------------------------------------------
 
 
@@ -574,16 +661,27 @@ def test_the_template_of_the_deployment_is_sent(make_app, database_kind, client_
     assert (message.channel, message.to, message.language) == ("sms", customer["phone_number"], "sw")
 
 
-@pytest.mark.parametrize("template", ["{{ order.amount_text / 2 }}", "{{ 1 // (order.id - order.id) }}"])
-def test_a_template_that_fails_does_not_lose_the_order(make_app, database_kind, client_of, caplog, template):
-    app = make_app(database_kind, **{"notifications.template.order_placed": template})
+def test_a_template_that_fails_does_not_lose_the_order(make_app, database_kind, client_of, caplog):
+    # good for most words, so nothing was to be seen at the start
+    app = make_app(database_kind, **{"notifications.template.order_placed": "{{ 1 // (order.item|length - 4) }}"})
     client = client_of(app)
-    order = factories.order(client)
+    order = factories.order(client, item="Chai")
     assert order["notification"]["status"] == "failed"
     assert order["notification"]["reason"].startswith("template_error: ")
     assert "the template order_placed failed" in caplog.text
     assert client.get(f"/api/orders/{order['id']}").json == order
     assert app.registry.outbox.due(10) == []
+
+
+@pytest.mark.parametrize("template", ["{{ order.reference }}", " \n\t\N{NO-BREAK SPACE}{# nothing #}"])
+def test_a_template_that_comes_to_nothing_sends_nothing(make_app, database_kind, client_of, template):
+    app = make_app(database_kind, **{"notifications.template.order_placed": template})
+    client = client_of(app)
+    shown = factories.order(client)["notification"]
+    assert (shown["status"], shown["reason"], shown["attempts"]) == ("suppressed", "empty_text", 0)
+    assert app.registry.outbox.due(10) == []
+    opted_out = factories.customer(client, sms_opt_out=True)
+    assert factories.order(client, customer=opted_out["id"])["notification"]["reason"] == "opted_out"
 
 
 def test_a_hint_that_fails_does_not_fail_the_order(make_app, database_kind, client_of, monkeypatch, caplog):
@@ -617,3 +715,27 @@ def test_a_hint_comes_after_the_commit_and_only_then(make_app, database_kind, cl
     app.registry.database.listeners[OrderPlaced].append(refuse)
     client.post_json("/api/orders/", {"item": "Tea", "amount": 1, "customer": order["customer"]}, status=409)
     assert len(hinted) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "level"),
+    [
+        (None, "INFO"),
+        (Unavailable("busy"), "INFO"),
+        (Rejected("no such number"), "WARNING"),
+        (ChannelDown("no balance"), "WARNING"),
+        (Uncertain("timed out"), "WARNING"),
+    ],
+)
+def test_an_operator_reads_in_the_log_what_became_of_each_attempt(client, deliver, notifier, caplog, step, level):
+    customer = factories.customer(client, phone_number="+254700123456")
+    factories.order(client, customer=customer["id"])
+    notifier.script.append(step)
+    with caplog.at_level("INFO", "customer_orders.notifications.delivery"):
+        deliver()
+    (said,) = [record for record in caplog.records if record.name == "customer_orders.notifications.delivery"]
+    assert said.levelname == level
+    assert "by scripted, attempt 1" in said.getMessage()
+    assert step is None or step.reason in said.getMessage()
+    assert "254700123456" not in caplog.text
+    assert notifier.sent[0].text not in caplog.text

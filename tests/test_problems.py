@@ -228,49 +228,6 @@ def test_a_sane_request_id_is_kept_and_another_replaced(client):
 on_postgresql = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 
 
-@pytest.fixture
-def failing(registry):
-    """Makes the first ``times`` writes of a customer fail as PostgreSQL itself fails them: ``failing(when, times)``.
-
-    A sequence counts the attempts, since it is not rolled back with them.
-    """
-    engine = registry.database.engine
-
-    def run(*statements):
-        with engine.begin() as connection:
-            for statement in statements:
-                connection.execute(text(statement))
-
-    def make(when, times, state="40001"):
-        kind = {
-            "statement": "CREATE TRIGGER conflict BEFORE INSERT ON customers",
-            "commit": "CREATE CONSTRAINT TRIGGER conflict AFTER INSERT ON customers DEFERRABLE INITIALLY DEFERRED",
-        }
-        run(
-            "CREATE SEQUENCE attempts",
-            f"""CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                IF nextval('attempts') <= {times} THEN
-                    RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '{state}';
-                END IF;
-                RETURN NEW;
-            END $$""",
-            f"{kind[when]} FOR EACH ROW EXECUTE FUNCTION conflict()",
-        )
-        return lambda: attempts(engine)
-
-    yield make
-    run(
-        "DROP TRIGGER IF EXISTS conflict ON customers",
-        "DROP FUNCTION IF EXISTS conflict",
-        "DROP SEQUENCE IF EXISTS attempts",
-    )
-
-
-def attempts(engine):
-    with engine.connect() as connection:
-        return connection.execute(text("SELECT last_value FROM attempts")).scalar_one()
-
-
 @on_postgresql
 @pytest.mark.parametrize("state", ["40001", "40P01"])
 @pytest.mark.parametrize("when", ["statement", "commit"])

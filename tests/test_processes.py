@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
+from http.client import HTTPConnection
 
 import pytest
 import requests
@@ -14,7 +16,7 @@ from sqlalchemy import select
 from customer_orders.auth.services import local_user
 from customer_orders.notifications.models import Notification, NotificationAttempt
 from customer_orders.settings import section
-from serving import BIN, Server, free_port, wait_for
+from serving import BIN, ROOT, Server, free_port, wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -196,6 +198,67 @@ def test_told_to_end_it_ends(shop, number, by_variable):
     assert "Traceback" not in shop.server.log.read_text()
 
 
+def test_behind_a_filter_the_dispatcher_starts_with_the_first_request(shop):
+    ini = shop.server.ini
+    ini.write_text(
+        ini.read_text().replace("[app:main]", "[app:orders]")
+        + """
+[pipeline:main]
+pipeline = prefix orders
+
+[filter:prefix]
+use = egg:PasteDeploy#prefix
+prefix = /shop
+
+[loggers]
+keys = root
+
+[handlers]
+keys = console
+
+[formatters]
+keys =
+
+[logger_root]
+level = INFO
+handlers = console
+
+[handler_console]
+class = StreamHandler
+args = (sys.stderr,)
+"""
+    )
+    shop.server.start()
+    assert "its dispatcher starts with the first request" in shop.server.log.read_text()
+    shop.order()
+    wait_for(lambda: shop.statuses() == ["sent"], "the message is sent")
+    assert shop.server.end() == 0
+    assert "Traceback" not in shop.server.log.read_text()
+
+
+# no database is asked
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("option", "refused", "taken"),
+    [("", 2 * 1024 * 1024, 1024 * 1024 - 1), ("max_request_body_size = 3000000", 3_000_000, 2 * 1024 * 1024)],
+)
+def test_a_body_that_is_far_too_large_is_refused_before_it_comes(shop, option, refused, taken):
+    ini = shop.server.ini
+    ini.write_text(f"{ini.read_text()}{option}\n")
+    shop.server.start()
+    connection = HTTPConnection("127.0.0.1", int(shop.server.url.rpartition(":")[2]), timeout=20)
+    connection.putrequest("POST", "/api/orders/")
+    connection.putheader("Content-Length", str(refused))
+    # and not one byte of it
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers.get_content_type()) == (413, "text/plain")
+    connection.close()
+    # what is only somewhat too large gets the application's own answer
+    answer = requests.post(f"{shop.server.url}/api/orders/", data=b"x" * taken, headers=shop.headers, timeout=30)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (413, "application/problem+json")
+
+
 def test_it_lives_while_the_database_is_away(shop, tmp_path, database_kind):
     away = {
         "sqlite": f"sqlite:///{tmp_path}/no/such/folder/orders.sqlite",
@@ -211,3 +274,26 @@ def test_it_lives_while_the_database_is_away(shop, tmp_path, database_kind):
     wait_for(lambda: "a round of deliveries ended early" in shop.server.log.read_text(), "the dispatcher looked")
     assert requests.get(f"{shop.server.url}/livez", timeout=30).ok
     assert shop.server.end() == 0
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("listen", ["127.0.0.1", "nonsense", "127.0.0.1:0x1", "256.0.0.1:80", "taken"])
+def test_an_address_it_cannot_listen_on_is_told_in_a_sentence(shop, listen):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        if listen == "taken":
+            listen = f"127.0.0.1:{other.getsockname()[1]}"
+        shop.server.environ |= {"SERVER_LISTEN": listen, "PLUGINS": "scripted", "NOTIFICATIONS_SMS": "scripted"}
+        shop.server.environ["PYTHONPATH"] = str(ROOT / "tests" / "stage")
+        done = subprocess.run(
+            [str(BIN / "pserve"), str(shop.server.ini)],
+            env=shop.server.environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    *_, said = done.stderr.splitlines()
+    assert listen in said
+    assert "SERVER_LISTEN" in said

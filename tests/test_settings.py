@@ -9,7 +9,7 @@ import pytest
 
 from customer_orders import main
 from customer_orders.sections import CORE
-from customer_orders.settings import Flag, InvalidSettings, Number, Section, Words, read, variable
+from customer_orders.settings import InvalidSettings, Number, Section, Words, read, variable
 
 KEY = secrets.token_urlsafe(64)
 GOOD = {
@@ -24,7 +24,7 @@ class Pigeon(colander.MappingSchema):
 
     speed = colander.SchemaNode(Number(1, 100), missing=40)
     loft = colander.SchemaNode(colander.String())
-    homing = colander.SchemaNode(Flag(), missing=True)
+    song = colander.SchemaNode(colander.String(allow_empty=True), missing="coo")
     rings = colander.SchemaNode(Words(), missing=())
     code = colander.SchemaNode(colander.String(), secret=True, missing=None)
 
@@ -56,20 +56,39 @@ def wrong(**settings):
 )
 def test_the_environment_wins_over_the_ini_and_that_over_the_default(ini, environ, value, origin):
     section = pigeon(ini, environ)
-    assert (section.speed, section["speed"], section.origins["speed"]) == (value, value, origin)
+    assert (section.speed, section["speed"].value, section["speed"].origin) == (value, value, origin)
 
 
 @pytest.mark.parametrize("contents", ["60", "60\n", "  60  \r\n"])
 def test_a_value_may_come_from_a_file(tmp_path, contents):
     (tmp_path / "speed").write_text(contents)
     section = pigeon({"pigeon.speed": "50"}, {"PIGEON_SPEED_FILE": str(tmp_path / "speed")})
-    assert (section.speed, section.origins["speed"]) == (60, "file named by PIGEON_SPEED_FILE")
+    assert (section.speed, section["speed"].origin) == (60, "file named by PIGEON_SPEED_FILE")
 
 
-def test_a_blank_file_counts_as_not_set(tmp_path):
-    (tmp_path / "speed").write_text("\n")
-    section = pigeon({}, {"PIGEON_SPEED_FILE": str(tmp_path / "speed")})
-    assert (section.speed, section.origins["speed"]) == (40, "default")
+@pytest.mark.parametrize("name", ["speed", "code", "song"])
+@pytest.mark.parametrize("contents", ["", " \n"])
+def test_a_file_without_a_value_is_an_error_and_not_an_absent_value(tmp_path, name, contents):
+    (tmp_path / name).write_text(contents)
+    file = f"PIGEON_{name.upper()}_FILE"
+    with pytest.raises(InvalidSettings) as caught:
+        pigeon({f"pigeon.{name}": "50"}, {file: str(tmp_path / name)})
+    told = {error.key: error.message for error in caught.value.errors}
+    assert told == {f"pigeon.{name}": f"{file} names a file that is empty: {tmp_path / name}"}
+
+
+@pytest.mark.parametrize(
+    ("ini", "environ", "value", "origin"),
+    [
+        ({}, {}, "coo", "default"),
+        ({"pigeon.song": " "}, {}, "", "INI"),
+        ({"pigeon.song": "croo"}, {"PIGEON_SONG": ""}, "", "variable PIGEON_SONG"),
+        ({"pigeon.song": ""}, {"PIGEON_SONG": "croo"}, "croo", "variable PIGEON_SONG"),
+    ],
+)
+def test_a_setting_that_may_be_empty_takes_a_blank_value_for_a_value(ini, environ, value, origin):
+    section = pigeon(ini, environ)
+    assert (section.song, section["song"].origin) == (value, origin)
 
 
 def test_a_variable_and_its_file_together_are_refused(tmp_path):
@@ -107,18 +126,38 @@ def test_every_key_of_the_core_has_a_variable_of_its_own_and_says_what_it_means(
 
 def test_a_section_is_read_by_attribute_and_by_key():
     section = pigeon({"pigeon.rings": "a, b c"})
-    assert section.rings == section["rings"] == ("a", "b", "c")
-    assert set(section) == {"speed", "loft", "homing", "rings", "code"}
-    assert len(section) == 5
+    assert section.rings == section["rings"].value == ("a", "b", "c")
+    assert [setting.key for setting in section] == [
+        "pigeon.speed",
+        "pigeon.loft",
+        "pigeon.song",
+        "pigeon.rings",
+        "pigeon.code",
+    ]
     with pytest.raises(AttributeError, match="'pigeon' has no setting 'sped'"):
         _ = section.sped
 
 
+@pytest.mark.parametrize(
+    "name",
+    # names of mappings and of what sections and settings are made of
+    ["name", "key", "keys", "items", "values", "value", "get", "pop", "schema", "node", "origin", "origins", "display"],
+)
+def test_a_setting_may_have_any_name(name):
+    class Schema(colander.MappingSchema):
+        """A section of one setting."""
+
+        setting = colander.SchemaNode(colander.String(), name=name)
+
+    section = read("pigeon", Schema, {f"pigeon.{name}": "mine"}, {})
+    assert getattr(section, name) == section[name].value == "mine"
+
+
 def test_a_secret_is_shown_to_nobody():
     section = pigeon({"pigeon.code": "s3cret", "pigeon.rings": "a b"})
-    shown = {key: section.display(key) for key in section}
-    assert shown == {"speed": "40", "loft": "roof", "homing": "True", "rings": "a b", "code": "********"}
-    assert pigeon({}).display("code") == ""
+    shown = [setting.display() for setting in section]
+    assert shown == ["40", "roof", "coo", "a b", "********"]
+    assert pigeon({})["code"].display() == ""
 
 
 # -- what is refused ----------------------------------------------------------------------------------------------
@@ -128,13 +167,6 @@ def test_a_secret_is_shown_to_nobody():
 def test_a_number_is_ascii_digits_within_its_bounds(value):
     with pytest.raises(InvalidSettings, match="write a whole number from 1 to 100"):
         pigeon({"pigeon.speed": value})
-
-
-@pytest.mark.parametrize("value", ["yes", "1", "on", "truee"])
-def test_a_flag_is_true_or_false(value):
-    assert pigeon({"pigeon.homing": "FALSE"}).homing is False
-    with pytest.raises(InvalidSettings, match="write true or false"):
-        pigeon({"pigeon.homing": value})
 
 
 MAKE = "python3 -c 'import secrets; print(secrets.token_urlsafe(64))'"
@@ -218,6 +250,17 @@ def test_a_misspelt_key_is_an_error_with_what_was_meant(key, says):
     assert says in told[key]
 
 
+def test_what_is_no_setting_has_no_variable():
+    with pytest.raises(InvalidSettings) as caught:
+        main({}, **GOOD, **{"notifications.smss": "x", "sqlalchmy.url": "x", "phone.default_region": "x"})
+    _, *lines = str(caught.value).splitlines()
+    assert {line.strip().partition(": ")[0] for line in lines} == {
+        "notifications.smss",
+        "phone.default_region (variable PHONE_DEFAULT_REGION or PHONE_DEFAULT_REGION_FILE)",
+        "sqlalchmy.url",
+    }
+
+
 def test_keys_of_others_are_left_alone():
     assert main({"here": "/srv", "port": "80"}, **GOOD, **{"pyramid.includes": "", "someone.elses": "x"})
 
@@ -271,7 +314,10 @@ def test_settings_of_the_libraries_underneath_are_not_the_operators_to_change():
         "{{ order.id }} {{ order.item }} {{ order.amount_text }} {{ order.currency }} {{ order.reference }}",
         "{{ customer.username|upper }}{% if customer.reference %} ({{ customer['reference'] }}){% endif %}",
         "{% set who = customer.username %}Dear {{ who }}",
+        "{{ order['id'] }}{{ customer.username|truncate(20) }}{% if order.reference is none %}!{% endif %}",
         "Thank you!",
+        # no message
+        "",
     ],
 )
 def test_a_template_may_name_what_it_is_given(template):
@@ -286,17 +332,47 @@ def test_a_template_may_name_what_it_is_given(template):
         ("{{ order['totl'] }}", "names order.totl,"),
         ("{% if order.reference %}{{ order.totl }}{% endif %}", "names order.totl,"),
         ("{% if false %}{{ totl }}{% else %}x{% endif %}", "names totl,"),
-        ("{% set o = order %}{{ o.totl }}", "names order,"),
-        ("{{ order|attr('totl') }}", "names order,"),
+        ("{% set o = order %}{{ o.totl }}", "names o.totl, order,"),
+        ("{{ order|attr('totl') }}", "No filter named 'attr'"),
+        ("{% if order.id %}{{ order.item|attr('totl') }}{% endif %}", "names |attr,"),
         ("{% for x in [customer] %}{{ x.totl }}{% endfor %}", "names customer,"),
-        ("{{ order[customer.username] }}", "names order.[],"),
+        ("{{ order[customer.username] }}", "names order[],"),
         ("{{ order.id|shout }}", "No filter named 'shout'"),
         ("{% if order.reference %}{{ order.id|shout }}{% endif %}", "names |shout,"),
         ("{{ order.id ", "is not a Jinja2 template"),
         ("{% include 'footer' %}", "is not a Jinja2 template"),
         ("{{ order.__class__ }}", "names order.__class__,"),
+        # tests, in a branch too
+        ("{{ order.id is eveen }}", "No test named 'eveen'"),
+        ("{% if order.id is eveen %}x{% endif %}", "names is eveen,"),
+        # what is below a fact, in a branch too
+        ("{{ order.item.nope }}", "names order.item.nope,"),
+        ("{{ order.item['nope'] }}", "names order.item.nope,"),
+        ("{{ order.item[0] }}", "names order.item.0,"),
+        ("{{ order.item[:3] }}", "names order.item[],"),
+        ("{{ order.item.foo() }}", "names order.item.foo, order.item.foo(),"),
+        ("{% if order.id == 7 %}{{ customer.username.nope }}{% endif %}", "names customer.username.nope,"),
+        ("{% set who = customer.username %}{{ who.nope }}", "names who.nope,"),
+        ("{{ (order.item ~ 'x').nope }}", "names (...).nope,"),
+        ("{{ order() }}", "names order(),"),
+        ("{% macro m() %}x{% endmacro %}{{ m() }}", "names m(),"),
+        # what the values are not good for
+        ("{{ order.item + 1 }}", "cannot be rendered: "),
+        ("{{ order.item|truncate(1, 2, 3, 4, 5, 6) }}", "cannot be rendered: "),
+        ("{{ 'No. ' + order.reference }}", "cannot be rendered where there is no reference: "),
+        (
+            "{% if customer.reference is none %}{{ 1 // 0 }}{% endif %}",
+            "cannot be rendered where there is no reference",
+        ),
     ],
 )
 def test_a_template_that_names_anything_else_refuses_to_start(template, says):
     told = wrong(**{"notifications.template.order_placed": template})
     assert says in told["notifications.template.order_placed"]
+
+
+def test_an_empty_template_is_not_the_default():
+    registry = main({}, **GOOD, **{"notifications.template.order_placed": ""}).registry
+    assert registry.sections["notifications"].template_order_placed == ""
+    assert "Blank: no SMS" in registry.sections["notifications"]["template.order_placed"].node.title
+    assert main({}, **GOOD).registry.sections["notifications"].template_order_placed.startswith("Your order has been")

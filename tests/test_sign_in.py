@@ -279,6 +279,29 @@ def test_a_call_back_cannot_be_repeated(anonymous, provider):
     assert len(provider.asked) == 1
 
 
+def test_a_stray_call_back_does_not_end_a_sign_in_under_way(anonymous):
+    state = begin(anonymous)["state"]
+    come_back(anonymous, "another", status=400)
+    come_back(anonymous, state, status=200)
+
+
+def test_whoever_only_looks_spends_nothing(anonymous, provider, session):
+    state = begin(anonymous)["state"]
+    assert anonymous.head(f"{CALLBACK}?code=c0de&state={state}", status=200).body == b""
+    assert provider.asked == []
+    assert users(session) == []
+    come_back(anonymous, state, status=200)
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("when", ["statement", "commit"])
+def test_another_try_at_the_transaction_does_not_redeem_the_code_again(anonymous, provider, failing, when):
+    tried = failing(when, 1, table="refresh_tokens")
+    assert signed_in(anonymous, status=200).json["tokens"]
+    assert tried() == 2
+    assert len(provider.asked) == 1
+
+
 @pytest.mark.parametrize("query", ["error=access_denied", "", "code="])
 @pytest.mark.parametrize("headers", [{}, HTML])
 def test_a_provider_that_sends_no_code_ends_the_sign_in(anonymous, provider, session, query, headers):
@@ -421,7 +444,7 @@ def test_role_name_and_address_are_as_of_the_last_sign_in(anonymous, session, pr
     assert (told["role"], told["email"], told["name"]) == ("admin", "boss@shop.example", "Jane, promoted")
     provider.identity = replace(BOSS, email_verified=False)
     signed_in(anonymous, status=403)
-    anonymous.get("/api/me", headers={"Authorization": f"Bearer {tokens['access']}"}, status=401)
+    anonymous.get("/api/me", headers={"Authorization": f"Bearer {tokens['access']}"}, status=403)
     assert len(users(session)) == 1
 
 

@@ -190,7 +190,7 @@ def test_what_an_operator_takes_away_is_gone_at_once(anonymous, registry, user_i
     for change, status in (
         (lambda session: disable(session, str(user_id), disabled=True), 401),
         (lambda session: disable(session, str(user_id), disabled=False), 200),
-        (lambda session: grant(session, str(user_id), None), 401),
+        (lambda session: grant(session, str(user_id), None), 403),
     ):
         with registry.database.transaction() as session:
             change(session)

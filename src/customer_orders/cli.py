@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import click
+from alembic.util import CommandError
 from pyramid.exceptions import ConfigurationError
 from pyramid.paster import get_app, get_appsettings, setup_logging
 from sqlalchemy.exc import DBAPIError
@@ -20,8 +22,8 @@ from customer_orders.auth.policy import ROLES
 from customer_orders.db import make_folder
 from customer_orders.errors import DomainError
 from customer_orders.notifications.dispatch import EmbeddedDispatcher
-from customer_orders.plugins import installed
-from customer_orders.settings import InvalidSettings, section
+from customer_orders.plugins import distribution, installed
+from customer_orders.settings import section
 
 
 def _registry(config: str) -> Any:
@@ -30,11 +32,11 @@ def _registry(config: str) -> Any:
         setup_logging(config)
         # the file itself, before a line of anybody's code runs
         get_appsettings(config)
-    except (ConfigParserError, LookupError, PackageNotFoundError) as error:
+    except (ConfigParserError, LookupError, PackageNotFoundError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{config}: {error}") from None
     try:
         return get_app(config).registry
-    except (InvalidSettings, ConfigurationError) as error:
+    except ConfigurationError as error:
         raise click.ClickException(f"{config}: {error}") from None
 
 
@@ -81,8 +83,14 @@ def database() -> None:
 @with_registry
 def upgrade(registry: Any) -> None:
     """Bring the database's schema to what this version needs."""
-    make_folder(registry.database)
-    migrations.upgrade(registry.database.engine)
+    try:
+        make_folder(registry.database)
+        migrations.upgrade(registry.database.engine)
+    except OSError as error:
+        raise click.ClickException(f"The folder of the database cannot be made: {error}") from None
+    except CommandError as error:
+        said = f"The database cannot be upgraded: {error}."
+        raise click.ClickException(f"{said}\nWas it upgraded by a newer version of customer-orders?") from None
     click.echo(f"The database is at {migrations.head()}.", err=True)
 
 
@@ -91,9 +99,15 @@ def token() -> None:
     """Access tokens."""
 
 
+def _address(_context: Any, _option: Any, value: str) -> str:
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", value) or len(value) > 254 or not value.isprintable():
+        raise click.BadParameter(f"{value!r} is not an e-mail address.")
+    return value
+
+
 @token.command("create")
 @with_registry
-@click.option("--email", required=True, help="Whom the token is for; made if need be.")
+@click.option("--email", required=True, callback=_address, help="Whom the token is for; made if need be.")
 @click.option("--role", required=True, type=click.Choice(list(ROLES)), help="Role to grant them.")
 def create_token(registry: Any, email: str, role: str) -> None:
     """Print an access token, and nothing else on stdout.
@@ -101,8 +115,11 @@ def create_token(registry: Any, email: str, role: str) -> None:
     The user is the command line's own for that address, apart from anyone who signs in with it.
     """
     with registry.database.transaction() as session:
-        user_id = auth.local_user(session, email, role).id
-    click.echo(registry.access_tokens.create_token(str(user_id)))
+        found = auth.local_user(session, email, role)
+        if found.disabled:
+            undo = f"`customer-orders user disable --undo {found.id}`"
+            raise click.ClickException(f"{email} (user {found.id}) is disabled: no token of theirs works. See {undo}.")
+    click.echo(registry.access_tokens.create_token(str(found.id)))
 
 
 @main.group()
@@ -113,12 +130,13 @@ def user() -> None:
 @user.command("list")
 @with_registry
 def list_users(registry: Any) -> None:
-    """List users: id, e-mail, role, where the role comes from, state."""
+    """List users: id, e-mail, role, where the role comes from, state, and who knows them (cli: this command line)."""
     with registry.database.transaction(writes=False) as session:
         for found in auth.list_users(session):
             origin = "granted" if found.granted_role else "by sign-in"
+            known_by = ",".join(identity.provider for identity in found.identities)
             state = "disabled" if found.disabled else "active"
-            click.echo(f"{found.id}\t{found.email}\t{found.effective_role or 'none'}\t{origin}\t{state}")
+            click.echo(f"{found.id}\t{found.email}\t{found.effective_role or 'none'}\t{origin}\t{state}\t{known_by}")
 
 
 @user.command("grant")
@@ -148,30 +166,35 @@ def disable_user(registry: Any, who: str, undo: bool) -> None:
 def list_plugins(registry: Any) -> None:
     """List plugins: installed, enabled, and what each enabled one registered."""
     registered = registry.plugins.by_plugin
-    for name, point in sorted(installed().items()):
+    for name, points in sorted(installed().items()):
         state = ", ".join(registered[name]) or "registers nothing" if name in registered else "not enabled"
-        distribution = f"{point.dist.name} {point.dist.version}" if point.dist else "?"
-        click.echo(f"{name}\t{distribution}\t{state}")
+        for point in points:
+            click.echo(f"{name}\t{distribution(point)}\t{state}")
 
 
 @main.command("settings")
 @with_registry
 def show_settings(registry: Any) -> None:
     """Show every setting, its value (secrets masked), and where it came from."""
-    for name, found in sorted(registry.sections.items()):
-        for key in found:
-            full = f"{name}.{key}" if name else key
-            click.echo(f"{full} = {found.display(key)}\t[{found.origins[key]}]")
+    for _, found in sorted(registry.sections.items()):
+        for setting in found:
+            click.echo(f"{setting.key} = {setting.display()}\t[{setting.origin}]")
 
 
 @main.command()
 @with_registry
 def worker(registry: Any) -> None:
     """Deliver messages until SIGTERM: for notifications.dispatcher = worker."""
+    settings = section(registry, "notifications")
+    if settings.sms is None:
+        raise click.ClickException("notifications.sms is blank, so there is nothing to deliver. Name a notifier.")
+    with registry.database.transaction(writes=False) as session:
+        if migrations.current(session.connection()) is None:
+            raise click.ClickException("The database is empty; run `customer-orders db upgrade` first.")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    dispatcher = EmbeddedDispatcher(section(registry, "notifications").poll_interval)
+    dispatcher = EmbeddedDispatcher(settings.poll_interval)
     dispatcher.start(registry.outbox)
     click.echo("The worker is delivering.", err=True)
     stopping.wait()

@@ -6,6 +6,9 @@ not lost, times are aware UTC.
 
 from __future__ import annotations
 
+import re
+import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -32,7 +35,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 from sqlalchemy.types import TypeEngine
 
@@ -43,6 +47,16 @@ from customer_orders.settings import Section, section
 SQLITE_BUSY_TIMEOUT = 10_000
 # Seconds to reach a PostgreSQL server.
 CONNECT_TIMEOUT = 5
+
+# SQLite has one kind of error for all that can go wrong; these say that the file is busy, away or full.
+SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_PROTOCOL,
+}
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -136,6 +150,8 @@ def _engine(url: URL, settings: Section) -> Engine:
         "max_overflow": settings.max_overflow,
         "pool_timeout": settings.pool_timeout,
         "pool_pre_ping": True,
+        # names and phone numbers are nothing for a log
+        "hide_parameters": True,
     }
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, **options)
@@ -144,6 +160,7 @@ def _engine(url: URL, settings: Section) -> Engine:
     else:
         engine = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT}, **options)
     event.listen(engine, "handle_error", _mark_retryable)
+    event.listen(engine, "handle_error", _hide_detail)
     return engine
 
 
@@ -151,8 +168,18 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # None: the driver begins no transaction by itself, _begin_sqlite does. The driver's own way begins one at the
     # first write only, after the read on which the write is based: updates get lost.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", f"busy_timeout={SQLITE_BUSY_TIMEOUT}"):
+    for pragma in ("foreign_keys=ON", f"busy_timeout={SQLITE_BUSY_TIMEOUT}"):
         connection.execute(f"PRAGMA {pragma}").close()
+    # Of several who first open a new file at once, SQLite lets one change its mode and the others not even wait.
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Any) -> None:
@@ -169,6 +196,14 @@ def _mark_retryable(context: ExceptionContext) -> None:
     state = getattr(context.original_exception, "sqlstate", None) or ""
     if state.startswith("40") and context.sqlalchemy_exception is not None:
         mark_error_retryable(context.sqlalchemy_exception)
+
+
+def _hide_detail(context: ExceptionContext) -> None:
+    """PostgreSQL's DETAIL quotes whole rows; like parameters, they are nothing for a log."""
+    detail = getattr(getattr(context.original_exception, "diag", None), "message_detail", None)
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if detail and error is not None:
+            error.args = tuple(str(arg).replace(detail, "hidden") for arg in error.args)
 
 
 def now(session: Session) -> datetime:
@@ -196,16 +231,29 @@ def after_commit(session: Session, act: Callable[[], None]) -> None:
     transaction = session.get_transaction() or session.begin()
 
     def committed(_: Session) -> None:
-        # Later transactions of the same session are none of our business.
-        if session.get_transaction() is transaction:
+        # Told of savepoints and of later transactions of the same session too, which are none of our business.
+        if session.get_transaction() is transaction and not session.in_nested_transaction():
             act()
 
-    event.listen(session, "after_commit", committed, once=True)
+    event.listen(session, "after_commit", committed)
 
 
 def is_unreachable(error: BaseException) -> bool:
     """Whether the database could not be reached or was too busy: not the request's fault, worth another try."""
-    return isinstance(error, OperationalError)
+    if not isinstance(error, OperationalError) or not isinstance(error.orig, sqlite3.Error):
+        return isinstance(error, OperationalError | PoolTimeout)
+    # the low byte is the primary code; errors of the Python module itself have none
+    return getattr(error.orig, "sqlite_errorcode", -1) & 0xFF in SQLITE_AWAY
+
+
+def lacks_schema(error: BaseException) -> bool:
+    """Whether a table or a column is missing: nobody ran the migrations of this code."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        return re.match("no such (table|column)|table .+ has no column named", str(error.orig)) is not None
+    # undefined_table, undefined_column
+    return getattr(error.orig, "sqlstate", None) in ("42P01", "42703")
 
 
 def make_folder(database: Database) -> None:

@@ -9,9 +9,10 @@ A plugin is a distribution with an entry point::
 and an ``includeme(config)`` that calls one or more of four directives:
 
 ``config.plugin_settings(name, Schema)``
-    Reads the section ``name.*`` by a colander schema and returns it, attributes named as its nodes. An INI key
-    ``name.api_key`` is overridden by the variable ``NAME_API_KEY``, and by the file named in
-    ``NAME_API_KEY_FILE``. Mark a node ``secret=True`` and it is never printed.
+    Reads the section ``name.*`` by a colander schema and returns it, attributes named as its nodes (dots become
+    underscores). An INI key ``name.api_key`` is overridden by the variable ``NAME_API_KEY``, and by the file named
+    in ``NAME_API_KEY_FILE``. Mark a node ``secret=True`` and it is never printed. What else speaks against starting,
+    ``includeme`` tells by a ``pyramid.exceptions.ConfigurationError``.
 ``config.add_notifier(name, notifier)``
     Offers an :class:`INotifier`; a deployment chooses it by ``notifications.sms = name``.
 ``config.add_identity_provider(name, provider)``
@@ -122,6 +123,9 @@ class Identity:
     def __post_init__(self) -> None:
         if not isinstance(self.subject, str) or not 1 <= len(self.subject) <= 255:
             raise IdentityRefused("the provider names no subject of 1 to 255 characters")
+        for what in ("email", "name"):
+            if not isinstance(getattr(self, what), str):
+                raise IdentityRefused(f"the provider tells no {what} of the person; was it asked for that scope?")
         # Cc: NUL and the other control characters; Cs: lone surrogates. No database takes them all.
         if any(category(character) in ("Cc", "Cs") for character in self.subject + self.email + self.name):
             raise IdentityRefused("what the provider says of the person holds control characters")

@@ -6,6 +6,7 @@ The contract is in :mod:`customer_orders.interfaces`. Merely installed, a plugin
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -41,9 +42,17 @@ class Registered:
             self.by_plugin[self.including].append(what)
 
 
-def installed() -> dict[str, EntryPoint]:
-    """Every plugin that is installed, by name."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+def installed() -> dict[str, list[EntryPoint]]:
+    """Every plugin that is installed, by name; more than one of a name cannot be switched on."""
+    found: dict[str, list[EntryPoint]] = defaultdict(list)
+    for point in entry_points(group=GROUP):
+        found[point.name].append(point)
+    return dict(found)
+
+
+def distribution(point: EntryPoint) -> str:
+    """The name and version of the distribution that brings a plugin."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "?"
 
 
 def _adder(kind: str, label: str, interface: Any) -> Any:
@@ -72,24 +81,34 @@ def _plugin_settings(config: Any, name: str, schema: type[colander.SchemaNode]) 
     return section
 
 
-def _include(config: Any, name: str, found: dict[str, EntryPoint]) -> bool:
-    """Include one plugin; whether it could be. Its wrong settings are remembered, to be told with all others."""
-    sections = config.registry.sections
+def _load(name: str, found: dict[str, list[EntryPoint]]) -> Any:
+    """The ``includeme`` of the plugin called ``name``. Raises ConfigurationError if there is not just one."""
     if name not in found:
         close = difflib.get_close_matches(name, found, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         known = ", ".join(sorted(found)) or "none"
-        sections.errors.append(SettingError("plugins", f"no plugin is called {name!r}.{hint} Installed: {known}."))
-        return False
+        raise ConfigurationError(f"there is no such plugin.{hint} Installed: {known}.")
+    first, *others = found[name]
+    if others:
+        raise ConfigurationError(f"is offered by {' and by '.join(map(distribution, found[name]))}; uninstall one.")
     try:
-        includeme = found[name].load()
+        return first.load()
     except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"the plugin {name!r} cannot be loaded: {error}") from error
+        raise ConfigurationError(f"cannot be loaded: {error}") from error
+
+
+def _include(config: Any, name: str, found: dict[str, list[EntryPoint]]) -> bool:
+    """Include one plugin; whether it could be. What is wrong is remembered, to be told with all else."""
     registered = config.registry.plugins
-    registered.by_plugin[name], registered.including = [], name
     try:
+        includeme = _load(name, found)
+        registered.by_plugin[name], registered.including = [], name
         config.include(includeme)
     except InvalidSettings:
+        # its section's errors, which are remembered already
+        return False
+    except ConfigurationError as error:
+        config.registry.sections.errors.append(SettingError("plugins", f"{name}: {error}"))
         return False
     finally:
         registered.including = None
@@ -100,17 +119,16 @@ def _check_references(config: Any) -> None:
     """A setting that names something registered names something that is."""
     sections = config.registry.sections
     for section in sections.values():
-        for node in section.schema.children:
-            kind = getattr(node, "refers_to", None)
-            value = section[node.name]
-            if kind is None or value is None:
+        for setting in section:
+            kind = getattr(setting.node, "refers_to", None)
+            if kind is None or setting.value is None:
                 continue
             known = sorted({*getattr(config.registry.plugins, kind), *BUILT_IN[kind]})
-            if value not in known:
+            if setting.value not in known:
                 sections.errors.append(
                     SettingError(
-                        f"{section.name}.{node.name}",
-                        f"nothing is called {value!r}. Registered: {', '.join(known) or 'none'}. "
+                        setting.key,
+                        f"nothing is called {setting.value!r}. Registered: {', '.join(known) or 'none'}. "
                         "A plugin registers it once it is named in plugins =.",
                     )
                 )

@@ -1,7 +1,8 @@
 """Typed settings: the environment over the INI over the default, every error at once.
 
 A section is a colander schema. The setting ``a.b_c`` is overridden by the variable ``A_B_C``, and by the contents
-of the file that ``A_B_C_FILE`` names. A blank value counts as not set.
+of the file that ``A_B_C_FILE`` names. A blank value counts as not set, unless the setting's type is
+``String(allow_empty=True)``: there it is the empty string. A file without a value is an error.
 """
 
 from __future__ import annotations
@@ -14,23 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import colander
+from pyramid.exceptions import ConfigurationError
 
 MASK = "********"
 
 
 @dataclass(frozen=True)
 class SettingError:
-    """One setting that is wrong, and where to mend it."""
+    """One setting that is wrong, and where to mend it. ``known``: whether there is such a setting at all."""
 
     key: str
     message: str
+    known: bool = True
 
     def __str__(self) -> str:
         name = variable(self.key)
-        return f"{self.key} (variable {name} or {name}_FILE): {self.message}"
+        where = f" (variable {name} or {name}_FILE)" if self.known else ""
+        return f"{self.key}{where}: {self.message}"
 
 
-class InvalidSettings(Exception):
+class InvalidSettings(ConfigurationError):
     """The deployment's settings are wrong; ``errors`` is every one of them."""
 
     def __init__(self, errors: list[SettingError]) -> None:
@@ -39,44 +43,49 @@ class InvalidSettings(Exception):
         super().__init__("\n  ".join([head, *map(str, errors)]))
 
 
-class Section(Mapping[str, Any]):
-    """The values of one section, by key or as attributes; dots in a key are underscores in the attribute.
+@dataclass(frozen=True)
+class Setting:
+    """One setting as it was read: its value, where that came from, and the node of the schema that it was read by."""
 
-    ``origins`` says of each key where its value came from.
+    key: str
+    value: Any
+    origin: str
+    node: colander.SchemaNode
+
+    def display(self) -> str:
+        """The value as an operator may see it: a secret is masked."""
+        if self.value is None:
+            return ""
+        if getattr(self.node, "secret", False):
+            return MASK
+        if hasattr(self.node, "mask"):
+            return str(self.node.mask(self.value))
+        return " ".join(self.value) if isinstance(self.value, tuple) else str(self.value)
+
+
+class Section:
+    """The values of one section, as attributes; dots in a setting's name are underscores in the attribute.
+
+    ``section["name"]`` is the whole :class:`Setting`, and iteration yields each. Nothing else here has a name: the
+    names belong to the settings.
     """
 
-    def __init__(self, name: str, schema: colander.SchemaNode, values: dict[str, Any], origins: dict[str, str]):
-        self.name = name
-        self.schema = schema
-        self.origins = origins
-        self._values = values
-        self._attributes = {key.replace(".", "_"): value for key, value in values.items()}
+    def __init__(self, name: str, settings: dict[str, Setting]) -> None:
+        self._name = name
+        self._settings = settings
+        self._values = {name.replace(".", "_"): setting.value for name, setting in settings.items()}
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return self.__dict__["_attributes"][name]
+            return self.__dict__["_values"][name]
         except KeyError:
-            raise AttributeError(f"the section {self.name!r} has no setting {name!r}") from None
+            raise AttributeError(f"the section {self._name!r} has no setting {name!r}") from None
 
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
+    def __getitem__(self, name: str) -> Setting:
+        return self._settings[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def display(self, key: str) -> str:
-        """The value as an operator may see it: a secret is masked."""
-        value, setting = self._values[key], self.schema[key]
-        if value is None:
-            return ""
-        if getattr(setting, "secret", False):
-            return MASK
-        if hasattr(setting, "mask"):
-            return str(setting.mask(value))
-        return " ".join(value) if isinstance(value, tuple) else str(value)
+    def __iter__(self) -> Iterator[Setting]:
+        return iter(self._settings.values())
 
 
 def variable(key: str) -> str:
@@ -84,26 +93,35 @@ def variable(key: str) -> str:
     return re.sub(r"[.-]", "_", key).upper()
 
 
-def _find(key: str, ini: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[str | None, str]:
-    """The raw value of a setting and where it came from. Raises ValueError with what is wrong."""
+def _find(key: str, ini: Mapping[str, Any], environ: Mapping[str, str], *, blank: bool) -> tuple[str | None, str]:
+    """The raw value of a setting and where it came from. Raises ValueError with what is wrong.
+
+    :param blank: whether a blank value is a value.
+    """
     name = variable(key)
-    direct, file = environ.get(name, "").strip(), environ.get(f"{name}_FILE", "").strip()
-    if direct and file:
+    direct, written = (
+        None if given is None or not (blank or str(given).strip()) else str(given).strip()
+        for given in (environ.get(name), ini.get(key))
+    )
+    file = environ.get(f"{name}_FILE", "").strip()
+    if direct is not None and file:
         raise ValueError(f"both {name} and {name}_FILE are set; unset one")
-    contents = ""
     if file:
-        try:
-            contents = Path(file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{name}_FILE names a file that cannot be read: {error}") from None
-    for value, origin in (
-        (direct, f"variable {name}"),
-        (contents, f"file named by {name}_FILE"),
-        (str(ini.get(key, "")).strip(), "INI"),
-    ):
-        if value:
-            return value, origin
-    return None, "default"
+        return _contents(name, file), f"file named by {name}_FILE"
+    if direct is not None:
+        return direct, f"variable {name}"
+    return (None, "default") if written is None else (written, "INI")
+
+
+def _contents(name: str, file: str) -> str:
+    try:
+        contents = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name}_FILE names a file that cannot be read: {error}") from None
+    # a secret that was not mounted must not pass for one that was not asked for
+    if not contents:
+        raise ValueError(f"{name}_FILE names a file that is empty: {file}")
+    return contents
 
 
 def read(
@@ -113,27 +131,28 @@ def read(
     schema = schema_class()
     prefix = f"{name}." if name else ""
     errors: list[SettingError] = []
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    found: dict[str, Setting] = {}
     known = [f"{prefix}{node.name}" for node in schema.children]
     for key in ini:
         if prefix and key.startswith(prefix) and key not in known:
-            errors.append(SettingError(key, "is not a setting." + _did_you_mean(key, known)))
+            errors.append(_unknown(key, key, known))
     for node in schema.children:
         key = f"{prefix}{node.name}"
         try:
-            raw, origins[node.name] = _find(key, ini, environ)
-            values[node.name] = node.deserialize(colander.null if raw is None else raw)
+            raw, origin = _find(key, ini, environ, blank=getattr(node.typ, "allow_empty", False))
+            value = node.deserialize(colander.null if raw is None else raw)
+            found[node.name] = Setting(key, value, origin, node)
         except ValueError as error:
             errors.append(SettingError(key, str(error)))
         except colander.Invalid as error:
             message = getattr(node, "how", "is required") if raw is None else "; ".join(error.asdict().values())
             errors.append(SettingError(key, message))
     if hasattr(schema, "check"):
-        errors += [SettingError(f"{prefix}{key}", message) for key, message in schema.check(values)]
+        valid = {name: setting.value for name, setting in found.items()}
+        errors += [SettingError(f"{prefix}{key}", message) for key, message in schema.check(valid)]
     if errors:
         raise InvalidSettings(errors)
-    return Section(name, schema, values, origins)
+    return Section(name, found)
 
 
 def misspelt_sections(ini: Mapping[str, Any], known: Collection[str]) -> list[SettingError]:
@@ -145,13 +164,15 @@ def misspelt_sections(ini: Mapping[str, Any], known: Collection[str]) -> list[Se
     for key in ini:
         head, _, _ = key.partition(".")
         if head not in known and difflib.get_close_matches(head, known, 1, 0.8):
-            errors.append(SettingError(key, "is not a setting." + _did_you_mean(head, known)))
+            errors.append(_unknown(key, head, known))
     return errors
 
 
-def _did_you_mean(word: str, known: Collection[str]) -> str:
+def _unknown(key: str, word: str, known: Collection[str]) -> SettingError:
+    """A key that is no setting; ``word``: the part of it that is not known."""
     close = difflib.get_close_matches(word, known, 1, 0.6)
-    return f" Did you mean {close[0]}?" if close else f" Known: {', '.join(known)}."
+    hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(known)}."
+    return SettingError(key, f"is not a setting. {hint}", known=False)
 
 
 # -- types of settings --------------------------------------------------------------------------------------------
@@ -162,18 +183,6 @@ class Words(colander.SchemaType):
 
     def deserialize(self, node: colander.SchemaNode, cstruct: Any) -> Any:
         return cstruct if cstruct is colander.null else tuple(cstruct.replace(",", " ").split())
-
-
-class Flag(colander.SchemaType):
-    """``true`` or ``false``, and nothing that could be mistaken for either."""
-
-    def deserialize(self, node: colander.SchemaNode, cstruct: Any) -> Any:
-        if cstruct is colander.null:
-            return cstruct
-        try:
-            return {"true": True, "false": False}[cstruct.lower()]
-        except KeyError:
-            raise colander.Invalid(node, f"is {cstruct!r}; write true or false") from None
 
 
 class Number(colander.SchemaType):

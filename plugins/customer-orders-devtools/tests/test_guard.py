@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 
 import pytest
@@ -63,6 +64,16 @@ def test_what_a_proxy_tells_of_the_host_is_not_believed(browser):
         extra_environ={"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "orders.example.com"},
         status=404,
     )
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Server"],
+)
+def test_what_a_proxy_passed_on_gets_no_answer(browser, header):
+    for page in PAGES:
+        browser.get(page, headers={header: "127.0.0.1"}, status=404)
+        assert browser.get(page, headers={f"Not-{header}": "127.0.0.1"}, status="*").status_int != 404
 
 
 def test_the_form_takes_nothing_from_elsewhere(browser):
@@ -139,6 +150,31 @@ def test_it_starts_with_a_server_that_listens_to_this_machine(make_from_ini, opt
 def test_it_refuses_to_start_with_a_server_that_listens_elsewhere(make_from_ini, options):
     with pytest.raises(ConfigurationError, match=r"\[server:main\] listens on .* take devtools out of plugins"):
         make_from_ini(f"[server:main]\nuse = egg:customer-orders#waitress\n{options}\n")
+
+
+@pytest.mark.parametrize(
+    ("public_url", "starts"),
+    [
+        ("http://localhost:6543", True),
+        ("http://[::1]", True),
+        ("https://orders.example.com", False),
+        ("http://192.0.2.1:6543", False),
+        ("http://localhost.evil.example", False),
+    ],
+)
+def test_it_refuses_to_start_where_browsers_come_from_elsewhere(make_app, public_url, starts):
+    if starts:
+        assert make_app(**{"app.public_url": public_url}).registry.devtools
+    else:
+        with pytest.raises(
+            ConfigurationError, match=f"app.public_url is {re.escape(public_url)}, .* take devtools out"
+        ):
+            make_app(**{"app.public_url": public_url})
+
+
+def test_a_public_address_that_is_wrong_is_told_by_the_core(make_app):
+    with pytest.raises(ConfigurationError, match=r"^1 setting is wrong:\n  app\.public_url .* write scheme and host"):
+        make_app(**{"app.public_url": "orders.example.com"})
 
 
 def test_it_starts_without_a_server(make_from_ini):

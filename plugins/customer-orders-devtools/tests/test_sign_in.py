@@ -109,6 +109,29 @@ def test_a_form_that_cannot_be_read_is_refused(browser, content_type, body):
     assert "Location" not in answer.headers
 
 
+@pytest.mark.parametrize("charset", ["bogus", "utf-16", "latin-1", "base64", "\xff"])
+def test_a_form_in_another_charset_is_refused(browser, charset):
+    content_type = f"application/x-www-form-urlencoded; charset={charset}"
+    body = urlencode({**FIELDS, "email": "jane@shop.example"}).encode()
+    answer = browser.request("/devtools/sign-in", method="POST", body=body, content_type=content_type, status=400)
+    assert answer.json["code"] == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("path", "methods", "allowed"),
+    [
+        ("/devtools/sign-in", ["PUT", "PATCH", "DELETE", "OPTIONS"], "GET, HEAD, POST"),
+        ("/devtools/inbox", ["POST", "PUT", "DELETE", "OPTIONS"], "GET, HEAD"),
+        ("/devtools/static/inbox.css", ["POST", "PUT", "DELETE"], "GET, HEAD"),
+    ],
+)
+def test_another_method_is_told_which_there_are(browser, path, methods, allowed):
+    for method in methods:
+        answer = browser.request(path, method=method, status=405)
+        assert (answer.headers["Allow"], answer.json["code"]) == (allowed, "method-not-allowed")
+        browser.request(path, method=method, headers={"Via": "1.1 proxy"}, status=404)
+
+
 def test_a_query_that_cannot_be_read_is_refused(browser):
     browser.get("/devtools/sign-in?redirect_uri=%ff", status=400)
 

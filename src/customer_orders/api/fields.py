@@ -14,16 +14,12 @@ from typing import Any
 
 import colander
 import phonenumbers
-from iso4217 import Currency as Iso4217
 
 from customer_orders.errors import FieldError, Invalid
+from customer_orders.money import CURRENCIES
 
 # What PostgreSQL's bigint and SQLite's INTEGER both hold.
 MAX_ID = 2**63 - 1
-MAX_AMOUNT = 10**15 - 1
-
-CURRENCIES = frozenset(currency.code for currency in Iso4217)
-MINOR_DIGITS = {currency.code: currency.exponent or 0 for currency in Iso4217}
 
 
 class Field(colander.SchemaType):
@@ -264,14 +260,12 @@ class Timestamp(Field):
 class Body(colander.MappingSchema):
     """Base of request bodies: an object whose every unknown field is an error.
 
-    ``read_only`` names fields that a client may send back as it read them; they are ignored.
+    ``read_only`` names fields that a client may send back as it read them; they are ignored. ``example`` is what the
+    dashboard offers to send: something that works as it stands.
     """
 
     read_only: tuple[str, ...] = ()
-
-    def __init__(self, *args: Any, **kw: Any) -> None:
-        kw.setdefault("unknown", "raise")
-        super().__init__(*args, **kw)
+    example: dict[str, Any] = {}
 
 
 def node(typ: Field, description: str, **more: Any) -> colander.SchemaNode:

@@ -14,7 +14,7 @@ from cornice_swagger.converters.schema import ObjectTypeConverter, TypeConverter
 
 from customer_orders.api import NO_PERMISSION_REQUIRED, Operation, Service
 from customer_orders.api.fields import MAX_ID, Body
-from customer_orders.api.problems import BY_STATUS, CONTENT_TYPE, PROBLEMS
+from customer_orders.api.problems import CONTENT_TYPE, PROBLEMS
 
 BASE_PATH = "/api"
 
@@ -86,6 +86,8 @@ class ObjectConverter(ObjectTypeConverter):
     def __call__(self, node: colander.SchemaNode) -> dict[str, Any]:
         converted: dict[str, Any] = super().__call__(node)
         converted.pop("title", None)
+        if hasattr(node, "example"):
+            converted["example"] = node.example
         if isinstance(node, Body):
             converted["additionalProperties"] = False
         if getattr(node, "nullable", False):
@@ -135,11 +137,12 @@ class Document(CorniceSwagger):
         codes: dict[int, list[str]] = {}
         for code in operation.problems:
             codes.setdefault(PROBLEMS[code].status, []).append(code)
-        implied = [400, 413, 500, 503]
-        implied += [] if operation.public else [401, 403]
-        implied += [415] if operation.body else []
-        for status in implied:
-            codes.setdefault(status, [BY_STATUS[status]])
+        implied = ["malformed", "invalid", "too-large", "internal-error", "unavailable"]
+        implied += [] if operation.public else ["unauthenticated", "forbidden"]
+        implied += ["unsupported-media-type"] if operation.body else []
+        for code in implied:
+            if code == "invalid" or PROBLEMS[code].status not in codes:
+                codes.setdefault(PROBLEMS[code].status, []).append(code)
         responses = {str(operation.status): success}
         for status, names in sorted(codes.items()):
             responses[str(status)] = {

@@ -63,7 +63,8 @@ def respond(request: Any, found: Sequence[Any], serialize: Callable[[Any], dict[
     limit = request.validated["query"]["limit"]
     page = found[:limit]
     if len(found) > limit:
-        query = urlencode({"limit": limit, "cursor": encode(page[-1].id)})
+        # whatever else narrows the list narrows its next page too
+        query = urlencode({**request.GET, "limit": limit, "cursor": encode(page[-1].id)})
         url = f"{section(request.registry, 'app').public_url}{request.path_info}?{query}"
         request.response.headers["Link"] = f'<{url}>; rel="next"'
     return [serialize(item) for item in page]

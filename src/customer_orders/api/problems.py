@@ -15,10 +15,9 @@ from pyramid.httpexceptions import HTTPException, HTTPForbidden, HTTPMethodNotAl
 from pyramid.renderers import render
 from pyramid.response import Response
 from pyramid_retry import IRetryableError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from customer_orders import errors
-from customer_orders.db import is_unreachable
+from customer_orders.db import is_unreachable, lacks_schema
 from customer_orders.settings import section
 
 log = logging.getLogger(__name__)
@@ -95,9 +94,10 @@ RETRY_AFTER = "5"
 
 
 def wants_page(request: Any) -> bool:
-    """Whether a person looks at this with a browser: on the pages, not on the API, and only if HTML is preferred."""
+    """Whether a person looks at this with a browser: not on the API, and only if HTML is preferred."""
     service = getattr(request, "current_service", None)
-    return getattr(service, "page", False) and prefers_html(request)
+    outside = not request.environ.get("PATH_INFO", "").startswith("/api/")
+    return (getattr(service, "page", False) or outside) and prefers_html(request)
 
 
 def prefers_html(request: Any) -> bool:
@@ -109,7 +109,7 @@ def prefers_html(request: Any) -> bool:
 def respond(request: Any, code: str, detail: str, *, headers: Any = (), **members: Any) -> Response:
     """The response for a problem. ``members`` are extension members (RFC 9457, section 3.2)."""
     problem = PROBLEMS[code]
-    response = Response(status=problem.status)
+    response = Response(status=problem.status, cache_control="no-store")
     if wants_page(request):
         response.content_type = "text/html"
         values = {"problem": problem, "code": code, "detail": detail, "request_id": request.request_id}
@@ -176,9 +176,16 @@ def unexpected(error: Exception, request: Any) -> Response:
     if IRetryableError.providedBy(error):
         log.error("given up after several tries (request %s): %s", request.request_id, error)
         return respond(request, "unavailable", "Too many changes at the same moment; nothing was changed.")
-    if is_unreachable(error) or isinstance(error, PoolTimeout):
+    if is_unreachable(error):
         log.error("the database does not answer (request %s): %s", request.request_id, error)
         return respond(request, "unavailable", "The database does not answer.")
+    if lacks_schema(error):
+        log.error(
+            "the database's schema is missing or old; run `customer-orders db upgrade` (request %s): %s",
+            request.request_id,
+            error,
+        )
+        return respond(request, "unavailable", "The database is not ready.")
     log.error("unexpected error (request %s)", request.request_id, exc_info=error)
     return respond(request, "internal-error", "The error was logged under this request id.")
 

@@ -16,7 +16,7 @@ from customer_orders.settings import section
 HEADER = "X-Request-Id"
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 TOO_LARGE = "customer_orders.too_large"
-BOTH_FORMS = ("/api/", "/login")
+BOTH_FORMS = re.compile("/(api|login)(/|$)")
 
 
 def request_id(request: Any) -> str:
@@ -72,7 +72,7 @@ def _normalise(request: Any) -> None:
     Directly: a redirected POST would lose its body. A path that is a route as it stands stays as it is.
     """
     path = request.environ.get("PATH_INFO", "")
-    if not path.startswith(BOTH_FORMS) or path.endswith("//"):
+    if not BOTH_FORMS.match(path) or path.endswith("//"):
         return
     mapper = request.registry.getUtility(IRoutesMapper)
     if mapper(request)["route"] is not None:

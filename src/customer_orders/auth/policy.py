@@ -42,7 +42,7 @@ ACL = [(Allow, f"role:{role}", [str(item) for item in permissions]) for role, pe
 
 @dataclass(frozen=True)
 class Caller:
-    """The signed-in user, as policy and views need them."""
+    """The signed-in user, as policy and views need them. ``role``: empty for one who has none, and may do nothing."""
 
     id: int
     email: str
@@ -67,9 +67,9 @@ class SecurityPolicy:
         if not re.fullmatch("[1-9][0-9]{0,18}", subject) or int(subject) > MAX_ID:
             return None
         user = request.dbsession.get(User, int(subject))
-        if user is None or user.disabled or user.effective_role is None:
+        if user is None or user.disabled:
             return None
-        return Caller(user.id, user.email, user.name, user.effective_role)
+        return Caller(user.id, user.email, user.name, user.effective_role or "")
 
     def identity(self, request: Any) -> Caller | None:
         """Who is calling; None: nobody we know."""

@@ -13,6 +13,8 @@ from customer_orders.auth.policy import ROLES, Caller
 class RefreshBody(Body):
     """A refresh token."""
 
+    example = {"refresh": "the refresh token"}
+
     refresh = node(Opaque(1, 512), "The refresh token.")
 
 

@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from customer_orders import db
 from customer_orders.auth.models import ExternalIdentity, RefreshToken, User
@@ -75,7 +75,7 @@ def local_user(session: Session, email: str, role: str) -> User:
 
     Apart from anyone who signs in with that address: an address alone never proves an identity.
     """
-    user = _user_of(session, "cli", email.lower())
+    user = _user_of(session, "cli", _folded(email))
     user.email = user.name = email
     user.granted_role = role
     user.updated_at = db.now(session)
@@ -89,8 +89,10 @@ def find_user(session: Session, who: str) -> User:
     Raises ``NotFound``, or ``Conflict`` if the address is several users'.
     """
     by_id = re.fullmatch("[0-9]{1,18}", who) is not None
-    wanted = User.id == int(who) if by_id else func.lower(User.email) == who.lower()
-    found = session.scalars(select(User).where(wanted).order_by(User.id)).all()
+    # databases differ in what lower() makes of letters beyond ASCII, so that the last word is Python's
+    address = or_(User.email == who, func.lower(User.email) == who.lower())
+    candidates = session.scalars(select(User).where(User.id == int(who) if by_id else address).order_by(User.id))
+    found = [user for user in candidates if by_id or _folded(user.email) == _folded(who)]
     if not found:
         raise NotFound(f"No user is {who!r}; see `customer-orders user list`.")
     if len(found) > 1:
@@ -101,7 +103,7 @@ def find_user(session: Session, who: str) -> User:
 
 def list_users(session: Session) -> Sequence[User]:
     """Every user, oldest first."""
-    return session.scalars(select(User).order_by(User.id)).all()
+    return session.scalars(select(User).options(selectinload(User.identities)).order_by(User.id)).all()
 
 
 def grant(session: Session, who: str, role: str | None) -> User:

@@ -71,6 +71,7 @@ class AccessTokens(JWTAuthenticationPolicy):
                 options={"require": REQUIRED},
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            log.info("access token refused: %s", type(error).__name__)
+            # PyJWT's words name the claim, never the token
+            log.info("access token refused (request %s): %s", request.request_id, error)
             return {}
         return claims

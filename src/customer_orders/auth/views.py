@@ -14,10 +14,13 @@ from customer_orders.auth import schemas, services, sign_in
 from customer_orders.auth.policy import Permission
 from customer_orders.auth.resources import Collection, Provider
 from customer_orders.errors import Forbidden, Unavailable
-from customer_orders.interfaces import IdentityProviderUnavailable, IdentityRefused
+from customer_orders.interfaces import Identity, IdentityProviderUnavailable, IdentityRefused
 from customer_orders.settings import section
 
 log = logging.getLogger(__name__)
+
+# Where a request keeps, over its tries, whom the provider named.
+IDENTITY = "customer_orders.identity"
 
 login = Service("login", "/login/", page=True, renderer="customer_orders:templates/login.jinja2")
 redirect = Service("oauth2_redirect", "/api/{provider}-oauth2/redirect/", tag="session", page=True, factory=Provider)
@@ -41,7 +44,10 @@ def _redirect_uri(request: Any) -> str:
     permission=NO_PERMISSION_REQUIRED, operation_id="sign_in_redirect", query=None, status=302, produces=("text/html",)
 )
 def start_sign_in(request: Any) -> Any:
-    """Send the browser to the identity provider."""
+    """Send the browser to the identity provider.
+
+    To be opened in a browser, not called.
+    """
     state = sign_in.begin(request.context.name, section(request.registry, "auth").sign_in_seconds)
     try:
         url = request.context.provider.authorization_url(
@@ -69,9 +75,12 @@ def start_sign_in(request: Any) -> Any:
 def finish_sign_in(request: Any) -> Any:
     """Take the provider's answer and hand out two tokens.
 
-    JSON, or a page for a browser.
+    The provider sends the browser here. JSON, or a page for a browser.
     """
-    request.add_response_callback(_finish)
+    if request.method == "HEAD":
+        # whoever only looks must not spend the code
+        return request.response
+    request.response.headers["Cache-Control"] = "no-store"
     identity = _identify(request)
     settings = section(request.registry, "auth")
     user = services.sign_in(request.dbsession, request.context.name, identity, settings)
@@ -90,21 +99,26 @@ def finish_sign_in(request: Any) -> Any:
     return request.response
 
 
-def _finish(request: Any, response: Any) -> None:
-    sign_in.forget(request, response)
-    response.headers["Cache-Control"] = "no-store"
-
-
 def _identify(request: Any) -> Any:
-    """Ask the provider who this is. No statement has run yet, so no transaction is open while we wait."""
+    """Ask the provider who this is, once: its code is spent with the first try at this request.
+
+    No statement has run yet, so no transaction is open while we wait.
+    """
     given = request.validated["query"]
     state = sign_in.resume(request, request.context.name, given["state"])
+    request.add_response_callback(sign_in.forget)
+    if IDENTITY not in request.environ:
+        request.environ[IDENTITY] = _ask(request, state, given)
+    return request.environ[IDENTITY]
+
+
+def _ask(request: Any, state: sign_in.SignInState, given: dict[str, str]) -> Identity:
     refused = Forbidden("The identity provider did not confirm who you are.", code="sign-in-refused")
     if given["error"] or not given["code"]:
         log.info("sign-in by %s ended without a code (request %s)", request.context.name, request.request_id)
         raise refused
     try:
-        return request.context.provider.identify(
+        identity: Identity = request.context.provider.identify(
             redirect_uri=_redirect_uri(request),
             code=given["code"],
             nonce=state.nonce,
@@ -115,6 +129,7 @@ def _identify(request: Any) -> Any:
         raise refused from error
     except IdentityProviderUnavailable as error:
         raise _provider_down(request, error) from error
+    return identity
 
 
 def _provider_down(request: Any, error: Exception) -> Unavailable:

@@ -25,6 +25,7 @@ class CustomerBody(Body):
     """A customer as a client writes it. In a PUT, an optional field left out keeps its value; null clears it."""
 
     read_only = ("id", "created_at", "updated_at")
+    example = {"username": "Asha", "phone_number": "0713 812 939"}
 
     username = node(Text(), "Name of the customer.")
     phone_number = node(
@@ -42,6 +43,18 @@ CustomerPatch = partial(CustomerBody)
 
 class CustomerRead(colander.MappingSchema):
     """A customer."""
+
+    example = {
+        "id": 1,
+        "username": "Asha",
+        "phone_number": "+254713812939",
+        "reference": None,
+        "metadata": {},
+        "language": None,
+        "sms_opt_out": False,
+        "created_at": "2026-01-31T08:00:00.000000Z",
+        "updated_at": "2026-01-31T08:00:00.000000Z",
+    }
 
     id = node(Integer(1), "Id of the customer.")
     username = node(Text(), "Name of the customer.")

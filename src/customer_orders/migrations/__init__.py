@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -43,10 +46,38 @@ def downgrade(engine: Engine, revision: str) -> None:
     _run(engine, command.downgrade, revision)
 
 
-def _run(engine: Engine, step: object, revision: str) -> None:
-    with engine.begin() as connection:
-        if engine.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+def _run(engine: Engine, step: Callable[[Config, str], None], revision: str) -> None:
+    begin = _begin_sqlite if engine.name == "sqlite" else _begin_postgresql
+    with engine.connect() as connection, begin(connection):
         config = _config()
         config.attributes["connection"] = connection
-        step(config, revision)  # type: ignore[operator]
+        step(config, revision)
+
+
+@contextmanager
+def _begin_postgresql(connection: Connection) -> Iterator[None]:
+    with connection.begin():
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        yield
+
+
+@contextmanager
+def _begin_sqlite(connection: Connection) -> Iterator[None]:
+    """Foreign keys rest meanwhile, and are checked before the commit.
+
+    Batch operations drop a table and put its successor in its place; ON DELETE would take the rows that refer to it.
+    """
+    # By the driver: within a transaction, which anything else begins, this pragma does nothing.
+    driver = connection.connection.cursor()
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        with connection.begin():
+            yield
+            broken = {row.table for row in connection.execute(text("PRAGMA foreign_key_check"))}
+            if broken:
+                raise RuntimeError(
+                    f"nothing was migrated: rows of {', '.join(sorted(broken))} would refer to rows that are not there"
+                )
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
+        driver.close()

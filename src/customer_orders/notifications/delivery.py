@@ -11,6 +11,7 @@ import logging
 import random
 import re
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -37,6 +38,11 @@ from customer_orders.settings import Section
 log = logging.getLogger(__name__)
 
 jitter = random.SystemRandom()
+
+# Seconds between tries to record what a provider said, while the database is away or busy. Their sum may outlast
+# the lease: what is known is worth writing down for as long as the row still names the attempt.
+RECORD_WAITS = (0.1, 0.5, 1, 2, 5, 10, 20, 30)
+pause = time.sleep
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,20 @@ class Outbox:
         claim = self._claim(notification_id)
         if claim is not None:
             self._record(claim, self._send(claim))
+
+    def _record(self, claim: Claim, outcome: Outcome) -> None:
+        """Record, and try again while the database does not let us: a forgotten receipt is a message sent twice."""
+        told = f"{outcome.name}, reference {outcome.columns.get('reference')}"
+        for wait in (*RECORD_WAITS, None):
+            try:
+                self._write(claim, outcome)
+                return
+            except Exception as error:
+                if wait is None or not db.is_unreachable(error):
+                    log.error("notification %s (%s) could not be recorded", claim.notification_id, told)
+                    raise
+                log.warning("notification %s (%s) is not recorded yet: %s", claim.notification_id, told, error)
+                pause(wait)
 
     def _claim(self, notification_id: int) -> Claim | None:
         owner = secrets.token_hex(16)
@@ -171,7 +191,7 @@ class Outbox:
         wait = max(backoff(claim.number, self.settings.retry_base, cap), min(at_least, cap))
         return Outcome(name, Status.QUEUED, reason, wait=wait)
 
-    def _record(self, claim: Claim, outcome: Outcome) -> None:
+    def _write(self, claim: Claim, outcome: Outcome) -> None:
         """Write what came of an attempt, if the row still names it; else a later attempt speaks for the message."""
         reason = None if outcome.reason is None else _printable(outcome.reason)
         with self.database.transaction() as session:
@@ -196,6 +216,16 @@ class Outbox:
                 )
                 .returning(Notification)
             ).scalar_one_or_none()
+            log.log(
+                logging.INFO if outcome.name in ("accepted", "unavailable") else logging.WARNING,
+                "notification %s by %s, attempt %s: %s, so %s%s",
+                claim.notification_id,
+                self.settings.sms,
+                claim.number,
+                outcome.name,
+                outcome.status,
+                f" ({reason})" if reason else "",
+            )
             if recorded is None:
                 log.warning("attempt %s at notification %s outlived its lease", claim.number, claim.notification_id)
             elif recorded.status == Status.QUEUED and recorded.order_id is None:

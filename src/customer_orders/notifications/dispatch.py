@@ -25,47 +25,59 @@ class EmbeddedDispatcher:
 
     def __init__(self, poll_interval: float) -> None:
         self.poll_interval = poll_interval
-        self._lock = threading.Lock()
-        self._pid: int | None = None
-        self._wake = threading.Event()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        # By process, and no lock: a lock, an event too, that is held during a fork is held for ever in the child.
+        self._loops: dict[int, _Loop] = {}
 
     def start(self, outbox: Any) -> None:
-        """Start the thread of this process, if it does not run yet; a forked process starts its own."""
-        with self._lock:
-            if self._pid == os.getpid():
-                return
-            self._pid = os.getpid()
-            self._wake, self._stopping = threading.Event(), threading.Event()
-            self._thread = threading.Thread(target=self._run, args=(outbox,), name="outbox", daemon=True)
-            self._thread.start()
+        """Start the thread of this process, unless it was started before; a forked process starts its own."""
+        if self._loop is None:
+            loop = _Loop(outbox, self.poll_interval)
+            # of several who are here at once, one gets its own back
+            if self._loops.setdefault(os.getpid(), loop) is loop:
+                loop.start()
 
     def hint(self, ids: Sequence[int]) -> None:
         """Look now. Which ids does not matter: the rows say what is due."""
-        self._wake.set()
+        if self._loop is not None:
+            self._loop.wake.set()
 
     def stop(self) -> None:
         """Finish the message in flight, for 20 seconds at most, and return."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(DRAIN)
+        loop = self._loop
+        if loop is not None:
+            loop.stopping.set()
+            loop.wake.set()
+            # not so if start() is still at it; then it ends before it begins
+            if loop.is_alive():
+                loop.join(DRAIN)
 
-    def _run(self, outbox: Any) -> None:
-        while not self._stopping.is_set():
-            self._wake.clear()
-            if not self._round(outbox):
-                self._wake.wait(self.poll_interval)
+    @property
+    def _loop(self) -> _Loop | None:
+        return self._loops.get(os.getpid())
 
-    def _round(self, outbox: Any) -> bool:
+
+class _Loop(threading.Thread):
+    """The thread of one process."""
+
+    def __init__(self, outbox: Any, poll_interval: float) -> None:
+        super().__init__(name="outbox", daemon=True)
+        self.outbox, self.poll_interval = outbox, poll_interval
+        self.wake, self.stopping = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            self.wake.clear()
+            if not self._round():
+                self.wake.wait(self.poll_interval)
+
+    def _round(self) -> bool:
         """Deliver what is due; whether to look again at once."""
         try:
-            ids = outbox.due(BATCH)
+            ids = self.outbox.due(BATCH)
             for notification_id in ids:
-                if self._stopping.is_set():
+                if self.stopping.is_set():
                     return False
-                outbox.deliver(notification_id)
+                self.outbox.deliver(notification_id)
         except Exception:
             # The database may be away; the rows keep everything, so the next round goes on.
             log.exception("a round of deliveries ended early; the next one goes on")

@@ -29,7 +29,8 @@ class Status(StrEnum):
 class Notification(Base):
     """One message to one person; its row is the outbox, so a process's memory holds nothing that matters.
 
-    ``order_id`` becomes null when the order is deleted. ``attempts`` counts those that were begun.
+    ``order_id`` becomes null when the order is deleted. ``attempts`` counts those that were begun, less those that
+    found the whole channel down.
     ``lease_owner`` names the attempt that may record its result, until ``lease_expires_at``.
     """
 

@@ -22,7 +22,7 @@ class NotificationSummary(colander.MappingSchema):
 
     status = node(Word(*Status), "What became of it.")
     reason = node(Text(), "Why, where there is something to say.", nullable=True)
-    attempts = node(Integer(), "Attempts begun so far.")
+    attempts = node(Integer(), "Attempts begun so far, less those that found the whole channel down.")
     next_attempt_at = node(Timestamp(), "When it is tried next.", nullable=True)
     cost = CostRead(description="What the provider charged, if it said.", nullable=True)
     notifier = node(Text(), "Who sent it last.", nullable=True)

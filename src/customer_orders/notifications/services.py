@@ -28,8 +28,8 @@ def queue_order_placed(
 ) -> None:
     """Queue the message for a new order; after the commit, hint the dispatcher at it.
 
-    :param sends: whether a notifier is configured. Without one, or for a customer who opted out, the notification
-        is ``suppressed`` and says why.
+    :param sends: whether a notifier is configured. Without one, for a customer who opted out, or with nothing to
+        say, the notification is ``suppressed`` and says why.
     """
     now = db.now(session)
     queued = Notification(
@@ -49,6 +49,9 @@ def queue_order_placed(
     except Exception as error:  # noqa: BLE001 - a template can raise anything, and must not lose the order
         log.error("the template order_placed failed for order %s: %s", event.order.id, error)
         queued.status, queued.reason = Status.FAILED, f"template_error: {type(error).__name__}"
+    else:
+        if not queued.text.strip():
+            queued.status, queued.reason = Status.SUPPRESSED, "empty_text"
     if event.customer.sms_opt_out:
         queued.status, queued.reason = Status.SUPPRESSED, "opted_out"
     elif not sends:

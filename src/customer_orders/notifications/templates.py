@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 
 from jinja2 import StrictUndefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from customer_orders.api.fields import MINOR_DIGITS
 from customer_orders.events import CustomerFacts, OrderFacts
+from customer_orders.money import amount_text
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,6 @@ class CustomerWords:
 
     username: str
     reference: str | None
-
-
-def amount_text(amount: int, currency: str) -> str:
-    """Money for people: 10000 minor units of KES are ``KES 100.00``, of UGX (no minor unit) ``UGX 10,000``."""
-    digits = MINOR_DIGITS[currency]
-    return f"{currency} {Decimal(amount).scaleb(-digits):,.{digits}f}"
 
 
 class Templates:

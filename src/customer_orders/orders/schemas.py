@@ -8,7 +8,6 @@ from typing import Any
 import colander
 
 from customer_orders.api.fields import (
-    MAX_AMOUNT,
     Body,
     Currency,
     Integer,
@@ -19,6 +18,7 @@ from customer_orders.api.fields import (
     node,
     partial,
 )
+from customer_orders.money import MAX_AMOUNT
 from customer_orders.notifications.schemas import NotificationSummary
 from customer_orders.orders.models import Order
 
@@ -27,6 +27,7 @@ class OrderBody(Body):
     """An order as a client writes it. In a PUT, an optional field left out keeps its value; null clears it."""
 
     read_only = ("id", "status", "notification", "created_at", "updated_at")
+    example = {"item": "Tea", "amount": 10000, "customer": 1}
 
     item = node(Text(), "What was ordered.")
     amount = node(
@@ -49,6 +50,28 @@ OrderPatch = partial(OrderBody)
 
 class OrderRead(colander.MappingSchema):
     """An order."""
+
+    example = {
+        "id": 1,
+        "item": "Tea",
+        "amount": 10000,
+        "customer": 1,
+        "currency": "KES",
+        "reference": None,
+        "metadata": {},
+        "status": "placed",
+        "notification": {
+            "status": "sent",
+            "reason": None,
+            "attempts": 1,
+            "next_attempt_at": None,
+            "cost": {"amount": "0.8000", "currency": "KES"},
+            "notifier": "africastalking",
+            "updated_at": "2026-01-31T08:00:01.000000Z",
+        },
+        "created_at": "2026-01-31T08:00:00.000000Z",
+        "updated_at": "2026-01-31T08:00:00.000000Z",
+    }
 
     id = node(Integer(1), "Id of the order.")
     item = node(Text(), "What was ordered.")

@@ -5,9 +5,17 @@ const KEY = "customer_orders.access";
 const who = document.getElementById("who");
 const signIn = document.getElementById("sign-in");
 const signOut = document.getElementById("sign-out");
+let lastRequest = null;
 
 function bearer(value) {
   return /^bearer /i.test(value) ? value : `Bearer ${value}`;
+}
+
+// A 401 to a request that carried our token means that the token is no good any more; any other 401 is about
+// something else, such as a refresh token or nobody having signed in.
+function expired(request) {
+  const sent = request && request.headers && request.headers.Authorization;
+  return Boolean(sent) && sessionStorage.getItem(KEY) !== null;
 }
 
 function signedOut(message) {
@@ -41,10 +49,11 @@ window.ui = SwaggerUIBundle({
     if (request.headers && request.headers.Authorization) {
       request.headers.Authorization = bearer(request.headers.Authorization);
     }
+    lastRequest = request;
     return request;
   },
   responseInterceptor: (response) => {
-    if (response.status === 401) {
+    if (response.status === 401 && expired(lastRequest)) {
       signedOut("Your sign-in has expired.");
     }
     return response;

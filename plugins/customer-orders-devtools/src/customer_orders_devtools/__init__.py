@@ -10,7 +10,7 @@ from typing import Any
 import colander
 from pyramid.static import static_view
 
-from customer_orders_devtools.guard import local_only, refuse_to_listen_elsewhere
+from customer_orders_devtools.guard import local_only, refuse_a_public_address, refuse_to_listen_elsewhere
 from customer_orders_devtools.identity import AnyEmail
 from customer_orders_devtools.simulator import Simulator
 
@@ -28,6 +28,7 @@ class DevtoolsSettings(colander.MappingSchema):
 def includeme(config: Any) -> None:
     """Register the identity provider, the simulator, and their pages."""
     refuse_to_listen_elsewhere(config.get_settings())
+    refuse_a_public_address(config)
     settings = config.plugin_settings("devtools", DevtoolsSettings)
     provider, simulator = AnyEmail(), Simulator(settings.inbox)
     config.add_identity_provider("devtools", provider)
@@ -37,6 +38,7 @@ def includeme(config: Any) -> None:
     config.add_view(
         static_view("customer_orders_devtools:static", use_subpath=True),
         route_name="devtools_static",
+        request_method=("GET", "HEAD"),
         decorator=local_only,
     )
     config.add_route("devtools_sign_in", "/devtools/sign-in")

@@ -13,6 +13,9 @@ import plaster
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPNotFound
 
+# What a proxy adds to a request, if it says so at all.
+PROXIED = re.compile("HTTP_(FORWARDED|VIA|X_REAL_IP|X_FORWARDED_.*)")
+
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 
@@ -35,16 +38,32 @@ def _is_local(address: str) -> bool:
 def local_only(view: Callable[..., Any]) -> Callable[..., Any]:
     """A view decorator: to anyone but this machine, the page does not exist.
 
-    Both must be local: the peer, and the name it asked for. A proxy on this machine has a local address but passes
-    the public name on; a foreign page that resolves its own name to 127.0.0.1 asks for that name.
+    Both must be local: the peer, and the name it asked for; a foreign page that resolves its own name to 127.0.0.1
+    asks for that name. And no header may say that a proxy passed the request on. A proxy that passes on neither the
+    public name nor any such header (or whose headers the server removes) cannot be told from a browser here; the
+    public address of such a deployment tells of it, see :func:`refuse_a_public_address`.
     """
 
     def guarded(context: Any, request: Any) -> Any:
-        if not is_loopback(request.environ.get("REMOTE_ADDR", "")) or not LOCAL_HOST.fullmatch(request.host):
+        local = is_loopback(request.environ.get("REMOTE_ADDR", "")) and LOCAL_HOST.fullmatch(request.host)
+        if not local or any(PROXIED.fullmatch(name) for name in request.environ):
             raise HTTPNotFound
         return view(context, request)
 
     return guarded
+
+
+def refuse_a_public_address(config: Any) -> None:
+    """Refuse to start if ``app.public_url``, by which browsers reach the service, is not on this machine.
+
+    Raises ``ConfigurationError``. If the address itself is wrong, the core refuses to start.
+    """
+    app = config.registry.sections.get("app")
+    if app is not None and not _is_local(urlsplit(app.public_url).netloc):
+        raise ConfigurationError(
+            f"app.public_url is {app.public_url}, and the devtools plugin lets anyone in. Either set "
+            "app.public_url = http://127.0.0.1:6543, or take devtools out of plugins =."
+        )
 
 
 def refuse_to_listen_elsewhere(settings: Mapping[str, Any]) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from pyramid.httpexceptions import HTTPBadRequest, HTTPSeeOther
+from pyramid.httpexceptions import HTTPBadRequest, HTTPMethodNotAllowed, HTTPSeeOther
 from pyramid.view import view_config
 
 from customer_orders_devtools.guard import local_only
 
 FIELDS = ("redirect_uri", "state", "nonce", "code_challenge")
+METHODS = {
+    "devtools_sign_in": ("GET", "HEAD", "POST"),
+    "devtools_inbox": ("GET", "HEAD"),
+    "devtools_static": ("GET", "HEAD"),
+}
 CALLBACK = "/api/devtools-oauth2/callback/"
 
 
@@ -18,7 +23,8 @@ def _given(request: Any) -> tuple[dict[str, str], str]:
     """What the core sent along, and what was typed. Raises ``HTTPBadRequest`` unless it leads back to the core."""
     try:
         given = {name: str(value) for name, value in request.params.items()}
-    except ValueError:
+    except (ValueError, LookupError, DeprecationWarning):
+        # WebOb raises the last two for a charset that it does not know, or does not like
         raise HTTPBadRequest from None
     fields = {name: given.get(name, "") for name in FIELDS}
     if fields["redirect_uri"] != f"{request.host_url}{CALLBACK}" or not all(fields.values()):
@@ -71,3 +77,13 @@ def show_inbox(request: Any) -> dict[str, Any]:
     for message in simulator.inbox():
         phones.setdefault(message["to"], []).append(message)
     return {"phones": phones}
+
+
+@view_config(route_name="devtools_sign_in", decorator=local_only)
+@view_config(route_name="devtools_inbox", decorator=local_only)
+@view_config(route_name="devtools_static", decorator=local_only)
+def refuse_method(request: Any) -> Any:
+    """Any other method."""
+    refused = HTTPMethodNotAllowed()
+    refused.allow = METHODS[request.matched_route.name]
+    raise refused
