@@ -20,6 +20,27 @@ and an ``includeme(config)`` that calls one or more of four directives:
 ``config.add_dispatcher(name, dispatcher)``
     Offers an :class:`IDispatcher`; a deployment chooses it by ``notifications.dispatcher = name``.
 
+A whole notifier::
+
+    @implementer(INotifier)
+    class Pigeon:
+        def __init__(self, loft):
+            self.loft = loft
+
+        def send(self, message):
+            try:
+                ring = self.loft.release(message.to, message.text, timeout=10)
+            except LoftClosed as error:
+                raise Unavailable("the loft is closed") from error
+            return Receipt(ring)
+
+    def includeme(config):
+        settings = config.plugin_settings("pigeon", PigeonSettings)
+        config.add_notifier("pigeon", Pigeon(Loft(settings.address)))
+
+``@implementer`` is ``zope.interface``'s; an object that does not say which interface it meets, or does not meet it,
+fails at start. :mod:`customer_orders.testing` holds the tests that every plugin has to pass, to inherit.
+
 ``includeme`` runs once for each application and does no network I/O. Objects may be called from many threads.
 State, nonce, PKCE, users, tokens, retries, leases, deduplication and phone numbers are the core's work.
 """
