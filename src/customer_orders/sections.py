@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import colander
 import phonenumbers
-from iso4217 import Currency as Iso4217
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import SandboxedEnvironment
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from customer_orders.money import CURRENCIES
 from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Words, node
 
 # What a message template may speak of: facts such as it will be given.
@@ -65,7 +65,7 @@ def _region(node: colander.SchemaNode, value: str) -> None:
 
 
 def _currency(node: colander.SchemaNode, value: str) -> None:
-    if value not in {currency.code for currency in Iso4217}:
+    if value not in CURRENCIES:
         raise colander.Invalid(node, f"is {value!r}; write an ISO 4217 code, such as KES")
 
 
