@@ -24,6 +24,9 @@ pytestmark = [
     ),
 ]
 
+# A deadline for what is waited for, not a measure of it: two cores also run the rest of the suite.
+expect.set_options(timeout=30_000)
+
 # No traffic of the browser's own, and no sandbox, which containers and root do not have.
 ARGUMENTS = [
     "--no-sandbox",
@@ -77,7 +80,7 @@ class Witness:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A fresh browser profile."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(30_000)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     yield context
     context.close()
