@@ -19,11 +19,12 @@ from customer_orders import db
 from customer_orders.errors import Conflict
 from customer_orders.events import CustomerFacts, OrderFacts, OrderPlaced
 from customer_orders.interfaces import ChannelDown, Cost, NotSent, Receipt, Rejected, Unavailable, Uncertain
+from customer_orders.money import amount_text
 from customer_orders.notifications import delivery
 from customer_orders.notifications.delivery import backoff
 from customer_orders.notifications.dispatch import WorkerDispatcher
 from customer_orders.notifications.models import Notification, NotificationAttempt
-from customer_orders.notifications.templates import Templates, amount_text
+from customer_orders.notifications.templates import Templates
 from customer_orders.orders.services import delete_order
 from customer_orders.settings import section
 

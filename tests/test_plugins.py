@@ -227,6 +227,11 @@ def test_a_setting_that_names_what_nobody_registered_is_refused(install, key, va
     assert f"nothing is called 'dove'. Registered: {registered}." in told[key]
 
 
+def test_a_name_nobody_registered_is_told_with_what_else_is_wrong_in_its_section():
+    told = wrong(plugins="scripted", **{"notifications.dispatcher": "dove", "notifications.lease": "soon"})
+    assert set(told) == {"notifications.dispatcher", "notifications.lease"}
+
+
 def test_wrong_settings_of_plugins_and_core_are_told_together(install):
     install("pigeon", SETTINGS.replace("{name}", "pigeon"))
     install("dove", SETTINGS.replace("{name}", "dove"))

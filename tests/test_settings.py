@@ -282,6 +282,7 @@ def test_every_error_of_every_section_is_told_at_once_with_key_and_variable():
     assert {error.key for error in caught.value.errors} == {
         "app.public_url",
         "sqlalchemy.url",
+        "notifications.sms",
         "jwt.private_key",
         "jwt.expiration",
         "sqlalchmy.url",

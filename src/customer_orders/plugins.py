@@ -118,20 +118,19 @@ def _include(config: Any, name: str, found: dict[str, list[EntryPoint]]) -> bool
 def _check_references(config: Any) -> None:
     """A setting that names something registered names something that is."""
     sections = config.registry.sections
-    for section in sections.values():
-        for setting in section:
-            kind = getattr(setting.node, "refers_to", None)
-            if kind is None or setting.value is None:
-                continue
-            known = sorted({*getattr(config.registry.plugins, kind), *BUILT_IN[kind]})
-            if setting.value not in known:
-                sections.errors.append(
-                    SettingError(
-                        setting.key,
-                        f"nothing is called {setting.value!r}. Registered: {', '.join(known) or 'none'}. "
-                        "A plugin registers it once it is named in plugins =.",
-                    )
+    for setting in sections.valid:
+        kind = getattr(setting.node, "refers_to", None)
+        if kind is None or setting.value is None:
+            continue
+        known = sorted({*getattr(config.registry.plugins, kind), *BUILT_IN[kind]})
+        if setting.value not in known:
+            sections.errors.append(
+                SettingError(
+                    setting.key,
+                    f"nothing is called {setting.value!r}. Registered: {', '.join(known) or 'none'}. "
+                    "A plugin registers it once it is named in plugins =.",
                 )
+            )
 
 
 def includeme(config: Any) -> None:

@@ -6,26 +6,17 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import colander
 import phonenumbers
-from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
-from jinja2.sandbox import SandboxedEnvironment
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from customer_orders import wording
 from customer_orders.money import CURRENCIES
 from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Words, node
-
-# What a message template may speak of: facts such as it will be given.
-TEMPLATE_FACTS: dict[str, dict[str, Any]] = {
-    "order": {"id": 1, "item": "Tea", "amount_text": "KES 100.00", "currency": "KES", "reference": "A-1"},
-    "customer": {"username": "Jane", "reference": "C-1"},
-}
-TEMPLATE_NAMES = [f"{name}.{part}" for name, facts in TEMPLATE_FACTS.items() for part in facts]
 
 
 def _origin(node: colander.SchemaNode, value: str) -> None:
@@ -76,52 +67,10 @@ def _grantees(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
 
 
 def _template(node: colander.SchemaNode, value: str) -> None:
-    """A Jinja2 template that names nothing it will not be given, in no branch of it, and that can be rendered."""
-    environment = SandboxedEnvironment(undefined=StrictUndefined)
-    # takes a part by a name that cannot be told from the template alone
-    del environment.filters["attr"]
     try:
-        tree = environment.parse(value)
-        if any(True for _ in meta.find_referenced_templates(tree)):
-            raise TemplateSyntaxError("there is no other template to include", 1)
-        template = environment.from_string(value)
-    except TemplateSyntaxError as error:
-        raise colander.Invalid(node, f"is not a Jinja2 template: {error}") from None
-    unknown = {name for name in meta.find_undeclared_variables(tree) if name not in TEMPLATE_FACTS}
-    unknown |= {f"|{part.name}" for part in tree.find_all(nodes.Filter) if part.name not in environment.filters}
-    unknown |= {f"is {part.name}" for part in tree.find_all(nodes.Test) if part.name not in environment.tests}
-    unknown |= set(_unknown_parts(tree))
-    if unknown:
-        known = ", ".join(TEMPLATE_NAMES)
-        raise colander.Invalid(node, f"names {', '.join(sorted(unknown))}, which is not there. Known: {known}")
-    for without in ({}, {"reference": None}):
-        try:
-            template.render({name: SimpleNamespace(**facts | without) for name, facts in TEMPLATE_FACTS.items()})
-        except Exception as error:  # noqa: BLE001 - a template can raise anything
-            when = " where there is no reference" if without else ""
-            raise colander.Invalid(node, f"cannot be rendered{when}: {error}") from None
-
-
-def _unknown_parts(tree: nodes.Template) -> Iterator[str]:
-    """What is not one of the facts, or is below one: they are text and numbers, which filters can change."""
-    parts: list[Any] = list(tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Call)))
-    yield from {_spelt(part) for part in parts}.difference(TEMPLATE_NAMES)
-    whole = {id(part.node) for part in parts}
-    for name in tree.find_all(nodes.Name):
-        # without a part: an alias or a filter would take the parts out of sight
-        if name.name in TEMPLATE_FACTS and id(name) not in whole:
-            yield name.name
-
-
-def _spelt(part: Any) -> str:
-    """A part of a template, in words that its author will know again."""
-    if isinstance(part, nodes.Name):
-        return part.name
-    if isinstance(part, nodes.Getattr):
-        return f"{_spelt(part.node)}.{part.attr}"
-    if isinstance(part, nodes.Getitem):
-        return f"{_spelt(part.node)}" + (f".{part.arg.value}" if isinstance(part.arg, nodes.Const) else "[]")
-    return f"{_spelt(part.node)}()" if isinstance(part, nodes.Call) else "(...)"
+        wording.check(value)
+    except ValueError as error:
+        raise colander.Invalid(node, str(error)) from None
 
 
 # Bytes of key that make a brute force as hard as the hash: RFC 7518, section 3.2.

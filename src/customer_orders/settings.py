@@ -35,10 +35,10 @@ class SettingError:
 
 
 class InvalidSettings(ConfigurationError):
-    """The deployment's settings are wrong; ``errors`` is every one of them."""
+    """The deployment's settings are wrong; ``errors`` is every one of them, ``valid`` what was read all the same."""
 
-    def __init__(self, errors: list[SettingError]) -> None:
-        self.errors = errors
+    def __init__(self, errors: list[SettingError], valid: Collection[Setting] = ()) -> None:
+        self.errors, self.valid = errors, valid
         head = "1 setting is wrong:" if len(errors) == 1 else f"{len(errors)} settings are wrong:"
         super().__init__("\n  ".join([head, *map(str, errors)]))
 
@@ -151,7 +151,7 @@ def read(
         valid = {name: setting.value for name, setting in found.items()}
         errors += [SettingError(f"{prefix}{key}", message) for key, message in schema.check(valid)]
     if errors:
-        raise InvalidSettings(errors)
+        raise InvalidSettings(errors, list(found.values()))
     return Section(name, found)
 
 
@@ -207,6 +207,7 @@ def node(typ: colander.SchemaType, title: str, **more: Any) -> colander.SchemaNo
 class Sections(dict[str, Section]):
     """Every section that was read, by name, and what is wrong so far.
 
+    ``valid``: the settings that are right by themselves, those of sections with errors too.
     ``names``: what a key may begin with, that is all sections that were to be read, and settings without one.
     """
 
@@ -215,6 +216,7 @@ class Sections(dict[str, Section]):
         self.ini, self.environ = ini, environ
         self.names: set[str] = set()
         self.errors: list[SettingError] = []
+        self.valid: list[Setting] = []
 
     def add(self, name: str, schema: type[colander.SchemaNode]) -> Section:
         """Read one more section. Raises :class:`InvalidSettings`, and remembers its errors for all to be told."""
@@ -223,7 +225,9 @@ class Sections(dict[str, Section]):
             self[name] = read(name, schema, self.ini, self.environ)
         except InvalidSettings as wrong:
             self.errors += wrong.errors
+            self.valid += wrong.valid
             raise
+        self.valid += self[name]
         return self[name]
 
 
