@@ -290,8 +290,8 @@ def test_every_error_of_every_section_is_told_at_once_with_key_and_variable():
         "notifications.template.order_placed",
     }
     lines = str(caught.value).splitlines()
-    assert lines[0] == "7 settings are wrong:"
-    assert len(lines) == 8
+    assert lines[0] == "8 settings are wrong:"
+    assert len(lines) == 9
     assert "  app.public_url (variable APP_PUBLIC_URL or APP_PUBLIC_URL_FILE): is 'x'; write" in str(caught.value)
 
 
