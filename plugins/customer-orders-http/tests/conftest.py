@@ -1,0 +1,5 @@
+"""A certificate authority that the tests trust."""
+
+from loopback import authority, tls
+
+__all__ = ["authority", "tls"]
