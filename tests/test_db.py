@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -418,6 +419,17 @@ def test_a_statement_that_fails_puts_no_value_into_the_log(client, listen, caplo
     answer = client.post_json("/api/orders/", {"item": "Tea", "amount": 1, "customer": customer["id"]}, status="5*")
     assert "INSERT INTO customers" in caplog.text
     assert not [value for value in values.values() if value in caplog.text + answer.text]
+
+
+def test_statements_may_be_logged_and_no_value_is(client, deliver, caplog):
+    caplog.set_level(logging.DEBUG, "sqlalchemy.engine")
+    person = {"username": "A name like no other", "phone_number": "+254713812939", "reference": "ref-4711"}
+    customer = factories.customer(client, **person)
+    factories.order(client, customer=customer["id"])
+    assert deliver() == 1
+    assert client.get("/api/customers/").json == [customer]
+    assert "INSERT INTO customers" in caplog.text
+    assert not [value for value in person.values() if value in caplog.text]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ not lost, times are aware UTC.
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 import time
@@ -57,6 +58,10 @@ SQLITE_AWAY = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_PROTOCOL,
 }
+
+
+# At this level it writes the rows that it reads: like parameters, they are nothing for a log.
+logging.getLogger("sqlalchemy.engine.Engine").addFilter(lambda record: record.levelno > logging.DEBUG)
 
 
 class UTCDateTime(TypeDecorator[datetime]):
