@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
+from browsing import Witness, browser, context, needs_browser, send, witness
 from serving import Server, serving
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+__all__ = ["browser", "context", "witness"]
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
-    pytest.mark.skipif(
-        not CHROMIUM and not os.environ.get("REQUIRE_BROWSER"),
-        reason="no chromium on this machine (Debian: apt-get install chromium)",
-    ),
-]
-
-# A deadline for what is waited for, not a measure of it: two cores also run the rest of the suite.
-expect.set_options(timeout=30_000)
-
-# No traffic of the browser's own, and no sandbox, which containers and root do not have.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    assert CHROMIUM, "REQUIRE_BROWSER is set, and there is no chromium on this machine"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -54,42 +21,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, database_kind: str, new_dat
     """`development.ini`, served by pserve."""
     with serving(tmp_path_factory.mktemp("serving"), new_database(database_kind)) as server:
         yield server
-
-
-class Witness:
-    """Notes every request and every complaint of a browser context."""
-
-    def __init__(self, context: BrowserContext) -> None:
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        context.on("request", lambda request: self.requests.append(request.url))
-        context.on("weberror", lambda error: self.complaints.append(str(error.error)))
-        context.on("console", self._hear)
-        context.expose_function("noteViolation", lambda said: self.complaints.append(said))
-        context.add_init_script(
-            "addEventListener('securitypolicyviolation',"
-            " event => noteViolation(`CSP: ${event.violatedDirective} ${event.blockedURI}`))"
-        )
-
-    def _hear(self, message: Any) -> None:
-        if message.type == "error" and "status of 40" not in message.text:
-            self.complaints.append(message.text)
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A fresh browser profile."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(30_000)
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def witness(context: BrowserContext) -> Witness:
-    """What the browser asked for and complained about."""
-    return Witness(context)
 
 
 def sign_in(page: Page, server: Server, email: str = "jane@shop.example") -> None:
@@ -102,20 +33,6 @@ def sign_in(page: Page, server: Server, email: str = "jane@shop.example") -> Non
     page.evaluate("document.forms[0].noValidate = true")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("heading", name="You are signed in")).to_be_visible()
-
-
-def send(page: Page, operation: str, body: dict[str, Any] | None = None, status: int = 201) -> Any:
-    """Try an operation out in Swagger UI, as a person would; the answer it shows. No body: what it offers to send."""
-    block = page.locator(f"[id$='{operation}']")
-    block.locator(".opblock-summary-control").click()
-    if body is not None:
-        block.locator("textarea.body-param__text").fill(json.dumps(body))
-    block.get_by_role("button", name="Execute").click()
-    answer = block.locator(".live-responses-table")
-    expect(answer.locator("tbody .response-col_status").first).to_contain_text(str(status))
-    shown = answer.locator(".highlight-code code").first.inner_text()
-    block.locator(".opblock-summary-control").click()
-    return json.loads(shown)
 
 
 def test_from_the_dashboard_to_the_sms(context: BrowserContext, witness: Witness, server: Server) -> None:
