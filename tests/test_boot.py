@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 
@@ -14,6 +15,14 @@ from customer_orders import main, migrations
 from customer_orders.notifications.dispatch import WorkerDispatcher
 from customer_orders.settings import InvalidSettings
 from serving import ROOT
+
+# What production.ini leaves to the environment beside the core's own: by key, the variable.
+PROVIDERS = {
+    "google.client_id": "GOOGLE_CLIENT_ID",
+    "google.client_secret": "GOOGLE_CLIENT_SECRET",
+    "africastalking.username": "AFRICASTALKING_USERNAME",
+    "africastalking.api_key": "AFRICASTALKING_API_KEY",
+}
 
 
 @pytest.fixture
@@ -50,18 +59,46 @@ def test_development_ini_boots_and_serves(development):
 
 @pytest.mark.usefixtures("environment")
 def test_production_ini_boots_with_what_it_says_must_be_set(monkeypatch):
+    # the file says it by names; SQLALCHEMY_URL and JWT_PRIVATE_KEY are set already
+    said = set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", (ROOT / "production.ini").read_text())) - {"SERVER_LISTEN"}
+    given = {"APP_PUBLIC_URL", *PROVIDERS.values()}
+    assert said == {*given, "SQLALCHEMY_URL", "JWT_PRIVATE_KEY"}
     monkeypatch.setenv("APP_PUBLIC_URL", "https://orders.example.com")
+    for name in PROVIDERS.values():
+        monkeypatch.setenv(name, secrets.token_hex(8))
     app = get_app(str(ROOT / "production.ini"))
     TestApp(app).get("/livez", status=200)
     assert app.registry.sections["auth"].default_role == "none"
-    assert app.registry.plugins.by_plugin == {}
+    assert app.registry.plugins.by_plugin == {
+        "google": ["identity provider google"],
+        "africastalking": ["notifier africastalking"],
+    }
     assert isinstance(app.registry.dispatcher, WorkerDispatcher)
 
 
 def test_production_ini_refuses_to_start_without_and_holds_no_secret():
     with pytest.raises(InvalidSettings) as caught:
         get_app(str(ROOT / "production.ini"))
-    assert {error.key for error in caught.value.errors} == {"app.public_url", "sqlalchemy.url", "jwt.private_key"}
+    told = {error.key for error in caught.value.errors}
+    # notifications.sms is not looked at before its plugin could be included
+    assert told == {"app.public_url", "sqlalchemy.url", "jwt.private_key", *PROVIDERS}
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_providers_that_development_ini_shows_boot(monkeypatch, tmp_path):
+    text = (ROOT / "development.ini").read_text()
+    for key in ("plugins", "notifications.sms"):
+        text = text.replace(f"\n{key} = devtools\n", "\n")
+    text, shown = re.subn("(?m)^# ([a-z_.]+ =)", r"\1", text)
+    assert shown == 6
+    ini = tmp_path / "development.ini"
+    ini.write_text(text)
+    for name in ("GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET", "AFRICASTALKING_API_KEY"):
+        monkeypatch.setenv(name, secrets.token_hex(8))
+    registry = get_app(str(ini)).registry
+    assert set(registry.plugins.by_plugin) == {"devtools", "google", "africastalking"}
+    assert registry.sections["notifications"].sms == "africastalking"
+    assert registry.sections["africastalking"].username == "sandbox"
 
 
 @pytest.mark.parametrize("dispatcher", ["embedded", "worker"])

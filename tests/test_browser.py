@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+import screenshots
 from browsing import Witness, browser, context, needs_browser, send, witness
-from serving import Server, serving
+from serving import ROOT, Server, serving
 
 __all__ = ["browser", "context", "witness"]
 
@@ -155,3 +158,16 @@ def test_pages_fit_the_width_of_a_phone(context: BrowserContext, server: Server)
         page.goto(server.url + path)
         expect(page.get_by_role("main").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_the_tour_has_its_pictures(browser: Browser, server: Server, tmp_path: Path) -> None:
+    shown = re.findall(r"!\[[^]]{20,}\]\((docs/tour/[a-z-]+\.png)\)", (ROOT / "README.md").read_text())
+    page = browser.new_page()
+    taken = screenshots.take(page, server, tmp_path)
+    page.close()
+    assert [f"docs/tour/{picture.name}" for picture in taken] == shown
+    for picture in taken:
+        # the size of a PNG stands in its header
+        size = picture.read_bytes()[16:24]
+        assert size == (ROOT / "docs" / "tour" / picture.name).read_bytes()[16:24]
+        assert int.from_bytes(size[:4], "big") == screenshots.WIDTH
