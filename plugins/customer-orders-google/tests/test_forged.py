@@ -99,12 +99,17 @@ def by_another_algorithm(algorithm):
     return sign
 
 
+def signed_by_hand(op, header, key):
+    """RS256 without a library's opinion of the header."""
+    unsigned = assembled(op, {"alg": "RS256", **header}).rstrip(".")
+    return f"{unsigned}.{encoded(key.sign(unsigned.encode(), PKCS1v15(), SHA256()))}"
+
+
 def by_a_short_key(op):
     key = rsa.generate_private_key(65537, 1024)  # noqa: S505 (that it is short is the point)
     public = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     op.pages["/keys"] = {"keys": [{**public, "kid": "short", "alg": "RS256"}]}
-    unsigned = assembled(op, {"alg": "RS256", "kid": "short"}).rstrip(".")
-    return f"{unsigned}.{encoded(key.sign(unsigned.encode(), PKCS1v15(), SHA256()))}"
+    return signed_by_hand(op, {"kid": "short"}, key)
 
 
 def changed_after_signing(op):
@@ -127,7 +132,9 @@ FORGED = {
     "x5u, the right key": with_headers(x5u="https://127.0.0.1/trap"),
     "x5c, the right key": with_headers(x5c=["MIIB"]),
     "crit": with_headers(crit=["exp"]),
-    "crit of what we would know": with_headers(crit=["b64"], b64=True),
+    "crit of what PyJWT knows": lambda op: signed_by_hand(
+        op, {"kid": op.key.kid, "crit": ["b64"], "b64": True}, op.key.private
+    ),
     "alg=none": lambda op: jwt.encode(op.claims(), None, algorithm="none", headers={"kid": op.key.kid}),
     "alg=nOnE": lambda op: assembled(op, {"alg": "nOnE", "kid": op.key.kid}),
     "no alg": lambda op: assembled(op, {"kid": op.key.kid}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,6 +45,13 @@ def answers(server, answer):
     server.answer = lambda asked: answer
 
 
+def endless(handler):
+    handler.close_connection = True
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while not handler.server.released.is_set():
+        handler.wfile.write(b"b" * 65536)
+
+
 @pytest.mark.parametrize("size", [0, 1, LIMIT])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_answer_within_the_limits_is_taken_in_whole(server, session, size, chunked):
@@ -68,6 +76,7 @@ def test_an_answer_within_the_limits_is_taken_in_whole(server, session, size, ch
     [
         Answer(b"b" * (LIMIT + 1)),
         Answer(HUGE),
+        endless,
         Answer(gzip.compress(b"b" * 1_000_000), headers={"Content-Encoding": "gzip"}),
     ],
 )
@@ -155,9 +164,8 @@ def test_a_certificate_that_is_not_trusted_is_not_written(tls, session, monkeypa
 
 
 def test_a_handshake_that_hangs_ends_in_time_and_is_not_written():
-    # it waits for a request, and never says a word of TLS
-    with provider() as silent:
-        url = silent.url.replace("http:", "https:")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
         with new_session(connect=0.3) as session, pytest.raises(NotWritten):
             session.post(url, data={"a": "b"})
 

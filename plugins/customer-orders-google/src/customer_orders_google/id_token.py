@@ -45,7 +45,7 @@ def verify(
         if UNWANTED & header.keys():
             raise IdentityRefused("the id_token has a header that we do not take")
         claims = _decode(token, key, str(header.get("kid")), issuer, client_id)
-    except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
         # the words may be the token's
         raise IdentityRefused(f"the id_token is not good: {type(error).__name__}") from None
     # section 2: other audiences are nobody that we know

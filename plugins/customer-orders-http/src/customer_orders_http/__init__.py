@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Mapping
 from http import client
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 
 import requests
@@ -154,6 +153,7 @@ class Bounded(HTTPAdapter):
             response.raw.close()
         if len(body) > self.most:
             raise TooLarge(f"the answer is larger than {self.most} bytes", request=request, response=response)
+        # and with the former goes all that a session would take cookies from
         response.raw = io.BytesIO(body)
         return response
 
@@ -173,7 +173,6 @@ def bound(session: SessionT, adapter: Bounded) -> SessionT:
     session.mount("https://", adapter)
     # instead of allow_redirects=False, which some who are handed a session do not say
     session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     # what is not compressed cannot blow up
     session.headers["Accept-Encoding"] = "identity"
     if session.auth is None:
