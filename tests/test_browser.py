@@ -160,10 +160,11 @@ def test_pages_fit_the_width_of_a_phone(context: BrowserContext, server: Server)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
 
 
-def test_the_tour_has_its_pictures(browser: Browser, server: Server, tmp_path: Path) -> None:
+def test_the_tour_has_its_pictures(browser: Browser, tmp_path: Path) -> None:
     shown = re.findall(r"!\[[^]]{20,}\]\((docs/tour/[a-z-]+\.png)\)", (ROOT / "README.md").read_text())
     page = browser.new_page()
-    taken = screenshots.take(page, server, tmp_path)
+    with serving(tmp_path, f"sqlite:///{tmp_path}/orders.sqlite") as server:
+        taken = screenshots.take(page, server, tmp_path)
     page.close()
     assert [f"docs/tour/{picture.name}" for picture in taken] == shown
     for picture in taken:

@@ -60,8 +60,8 @@ SQLITE_AWAY = {
 }
 
 
-# At this level it writes the rows that it reads: like parameters, they are nothing for a log.
-logging.getLogger("sqlalchemy.engine.Engine").addFilter(lambda record: record.levelno > logging.DEBUG)
+# Below this level it writes the rows that it reads: like parameters, they are nothing for a log.
+logging.getLogger("sqlalchemy.engine.Engine").addFilter(lambda record: record.levelno >= logging.INFO)
 
 
 class UTCDateTime(TypeDecorator[datetime]):

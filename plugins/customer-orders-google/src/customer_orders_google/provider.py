@@ -28,8 +28,8 @@ SCOPES = (
 # Bytes: all that Google publishes or answers is far smaller.
 MOST = 256 * 1024
 
-# It writes codes, tokens and our secret at this level, whatever level an operator asks for.
-logging.getLogger("requests_oauthlib.oauth2_session").addFilter(lambda record: record.levelno > logging.DEBUG)
+# Below this level it writes codes, tokens and our secret, which nobody wants who asks for more to be logged.
+logging.getLogger("requests_oauthlib.oauth2_session").addFilter(lambda record: record.levelno >= logging.INFO)
 
 
 @implementer(IIdentityProvider)
