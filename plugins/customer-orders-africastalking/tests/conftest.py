@@ -25,7 +25,7 @@ HOST = "127.0.0.1:6543"
 @pytest.fixture
 def api_key() -> str:
     """A key that no other test has."""
-    return f"atsk_{secrets.token_hex(32)}"
+    return f"key_{secrets.token_hex(32)}"
 
 
 @pytest.fixture
