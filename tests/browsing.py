@@ -14,10 +14,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
-# Of a module that uses the browser. One at a time: two cores also run the rest of the suite.
+# Of a module that uses the browser.
 needs_browser = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(
         not CHROMIUM and not os.environ.get("REQUIRE_BROWSER"),
         reason="no chromium on this machine (Debian: apt-get install chromium)",

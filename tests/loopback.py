@@ -140,6 +140,9 @@ class Provider(ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Serve one connection, in a thread of its own."""
         if self.refuse:
+            if self.tls:
+                # once its handshake has begun: Python leaks a socket that is broken before
+                request.recv(1)
             break_off(request)
             return
         if self.tls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import secrets
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -129,7 +130,7 @@ def test_a_certificate_that_is_not_trusted_is_unavailable(tls, send, make_notifi
     with provider(tls) as server:
         outcome = send(by=make_notifier(endpoint=server.url), requests=0)
         assert type(outcome) is Unavailable
-        assert outcome.reason == "not reached: SSLError"
+        assert outcome.reason == "not reached: SSLCertVerificationError"
         assert server.asked == []
 
 
@@ -143,10 +144,10 @@ def test_without_certificates_to_trust_nothing_is_sent(server, send, make_notifi
         assert str(tmp_path) not in outcome.reason
 
 
-def test_a_handshake_that_hangs_is_unavailable(send, make_notifier, server):
-    # it waits for a request, and never says a word of TLS
-    url = server.url.replace("http:", "https:")
-    assert type(send(by=make_notifier(endpoint=url, connect_timeout=0.3), requests=0)) is Unavailable
+def test_a_handshake_that_hangs_is_unavailable(send, make_notifier):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        assert type(send(by=make_notifier(endpoint=url, connect_timeout=0.3), requests=0)) is Unavailable
 
 
 def test_a_provider_with_a_trusted_certificate_is_talked_to(tls, send, make_notifier, recipient):
@@ -178,7 +179,7 @@ def test_an_answer_that_does_not_end_in_time_is_uncertain(server, answers, send,
     answers(answer)
     outcome = send(by=make_notifier(read_timeout=SHORT))
     assert type(outcome) is Uncertain
-    assert re.fullmatch("no answer: ReadTimeout(Error)?", outcome.reason)
+    assert outcome.reason == "no answer: TimeoutError"
 
 
 def test_a_slow_body_within_the_time_is_taken(server, answers, send, recipient):

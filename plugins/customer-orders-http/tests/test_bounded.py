@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import pytest
 import requests
 
 import customer_orders_http
-from customer_orders_http import Bounded, NotWritten, TooLarge, bound, parse
+from customer_orders_http import Bounded, NotWritten, TooLarge, bound, cause, parse
 from loopback import Answer, drip, hang, provider, reset, unused_url
 
 LIMIT = 1000
@@ -163,6 +164,15 @@ def test_a_certificate_that_is_not_trusted_is_not_written(tls, session, monkeypa
         assert server.asked == []
 
 
+@pytest.mark.parametrize("contents", [None, "nonsense"])
+def test_without_certificates_to_trust_nothing_is_written(session, monkeypatch, tmp_path, contents):
+    if contents:
+        (tmp_path / "authority.pem").write_text(contents)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    with pytest.raises(NotWritten):
+        session.post(unused_url("https"), data={"a": "b"})
+
+
 def test_a_handshake_that_hangs_ends_in_time_and_is_not_written():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/"
@@ -299,3 +309,34 @@ def test_what_is_no_json_is_a_value_error(plain, session, body):
     answers(plain, Answer(body))
     with pytest.raises(ValueError, match=r".+"):
         parse(session.get(plain.url))
+
+
+@pytest.mark.parametrize(
+    ("act", "word"),
+    [
+        (lambda session, url: session.get(unused_url()), "ConnectionRefusedError"),
+        (lambda session, url: session.get("http://nowhere.invalid/"), "gaierror"),
+        (lambda session, url: session.get(f"{url}/huge"), "TooLarge"),
+        (lambda session, url: session.get(f"{url}/hang"), "TimeoutError"),
+        (lambda session, url: session.get(f"{url}/reset"), "ConnectionResetError"),
+    ],
+)
+def test_a_failure_is_told_in_a_word(plain, session, act, word):
+    how = {"/huge": Answer(HUGE), "/hang": hang, "/reset": reset}
+    plain.answer = lambda asked: how[asked.path]
+    with pytest.raises(requests.RequestException) as told:
+        act(session, plain.url)
+    assert cause(told.value) == word
+
+
+def test_what_is_no_header_is_not_logged(plain, session, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    def odd(handler):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nyour secret is s3cret\r\nX: y\r\n\r\n{}")
+        handler.close_connection = True
+
+    answers(plain, odd)
+    session.get(plain.url)
+    assert '"GET / HTTP/1.1" 200' in caplog.text
+    assert "s3cret" not in caplog.text

@@ -10,7 +10,7 @@ from zope.interface import implementer
 from customer_orders.interfaces import INotifier, Message, Receipt, Rejected, Unavailable, Uncertain
 from customer_orders_africastalking.answers import Answers
 from customer_orders_africastalking.gateway import Gateway
-from customer_orders_http import NotWritten
+from customer_orders_http import NotWritten, cause
 
 
 @implementer(INotifier)
@@ -50,12 +50,9 @@ class AfricasTalking:
         try:
             answer = self._gateway.send(message.text, [message.to], self._sender_id)
         except NotWritten as error:
-            raise Unavailable(f"not reached: {_name(error)}") from error
+            raise Unavailable(f"not reached: {cause(error)}") from error
         except requests.RequestException as error:
-            raise Uncertain(f"no answer: {_name(error)}") from error
-        except OSError as error:
-            # what requests says before it connects, if the file that REQUESTS_CA_BUNDLE names is missing
-            raise Unavailable(f"not reached: {_name(error)}") from error
+            raise Uncertain(f"no answer: {cause(error)}") from error
         return self._answers.read(answer, message)
 
 
@@ -67,8 +64,3 @@ def _check(message: Message) -> None:
         message.text.encode()
     except UnicodeEncodeError:
         raise Rejected("the text is not valid Unicode") from None
-
-
-def _name(error: OSError) -> str:
-    """What happened, in a word: the error's own text quotes the URL."""
-    return type(error.__cause__ or error).__name__

@@ -10,7 +10,7 @@ import jwt
 import requests
 
 from customer_orders.interfaces import IdentityProviderUnavailable
-from customer_orders_http import Bounded, bound, parse
+from customer_orders_http import Bounded, bound, cause, parse
 
 # Seconds for which what was published is believed. A key that the provider withdraws is good for as long.
 LIFETIME = 300
@@ -39,7 +39,7 @@ class Published:
             answer = bound(requests.Session(), self._adapter).get(url, headers={"Accept": "application/json"})
             told = parse(answer)
         except requests.RequestException as error:
-            raise IdentityProviderUnavailable(f"{url} does not answer: {type(error).__name__}") from error
+            raise IdentityProviderUnavailable(f"{url} does not answer: {cause(error)}") from error
         except ValueError:
             raise IdentityProviderUnavailable(f"{url} answers with something that is no JSON") from None
         if answer.status_code != 200 or not isinstance(told, dict):

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from customer_orders.interfaces import Identity, IdentityProviderUnavailable, IdentityRefused, IIdentityProvider
 from customer_orders_google.discovery import Discovery
 from customer_orders_google.id_token import verify
-from customer_orders_http import Bounded, bound, parse
+from customer_orders_http import Bounded, bound, cause, parse
 
 # Google's own names of `email` and `profile`, which it uses in its answers.
 SCOPES = (
@@ -101,7 +101,7 @@ class Google:
         try:
             return dict(session.fetch_token(url, code=code, code_verifier=code_verifier, auth=auth))
         except requests.RequestException as error:
-            raise IdentityProviderUnavailable(f"{url} does not answer: {type(error).__name__}") from error
+            raise IdentityProviderUnavailable(f"{url} does not answer: {cause(error)}") from error
         except OAuth2Error as error:
             # the provider's own word, such as invalid_grant, or invalid_client for a wrong secret
             told = re.sub("[^a-z_]", "?", str(error.error))[:50]

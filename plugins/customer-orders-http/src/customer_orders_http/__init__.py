@@ -21,7 +21,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-__all__ = ["Bounded", "NotWritten", "TooLarge", "bound", "parse"]
+__all__ = ["Bounded", "NotWritten", "TooLarge", "bound", "cause", "parse"]
 
 # Seconds after which an unused connection is not used again: a request that meets a server just as it closes the
 # connection fails in a way that does not tell whether it was read.
@@ -68,6 +68,12 @@ class _Answer(client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kw: Any) -> None:
         super().__init__(sock, *args, **kw)
         self.fp = io.BufferedReader(_Timely(self.fp.detach(), sock))
+
+    def begin(self) -> None:
+        super().begin()
+        # what is no header urllib3 would write into the log, as it came
+        self.msg.defects.clear()
+        self.msg.set_payload("")
 
 
 class _Watched(HTTPConnection):
@@ -136,18 +142,19 @@ class Bounded(HTTPAdapter):
     ) -> requests.Response:
         """Send, and take in the whole answer.
 
-        ``stream`` and ``timeout`` are not heeded. Raises :class:`NotWritten`, :class:`TooLarge`, or another
-        ``requests.RequestException`` once the request was written.
+        ``stream`` and ``timeout`` are not heeded. Raises :class:`NotWritten`, or once the request was written
+        another ``requests.ConnectionError`` or :class:`TooLarge`.
         """
         _progress.written = False
         try:
             response = super().send(request, True, self.timeout, verify, cert, proxies)
-        except (requests.RequestException, HTTPError) as error:
-            raise self._failure(error, request) from error
+        except (requests.RequestException, HTTPError, OSError) as error:
+            # OSError: a file of certificates that is not there
+            raise _failure(error, request) from error
         try:
             body = response.raw.read(self.most + 1, decode_content=True)
         except (HTTPError, OSError) as error:
-            raise self._failure(error, request) from error
+            raise _failure(error, request) from error
         finally:
             # read to its end, its connection is back in the pool; else both are of no more use
             response.raw.close()
@@ -157,12 +164,10 @@ class Bounded(HTTPAdapter):
         response.raw = io.BytesIO(body)
         return response
 
-    def _failure(self, error: Exception, request: Any) -> requests.RequestException:
-        if not _progress.written:
-            return NotWritten(error, request=request)
-        return (
-            error if isinstance(error, requests.RequestException) else requests.ConnectionError(error, request=request)
-        )
+
+def _failure(error: Exception, request: requests.PreparedRequest) -> requests.ConnectionError:
+    kind = requests.ConnectionError if _progress.written else NotWritten
+    return kind(error, request=request)
 
 
 def bound(session: SessionT, adapter: Bounded) -> SessionT:
@@ -183,6 +188,15 @@ def bound(session: SessionT, adapter: Bounded) -> SessionT:
 
 def _as_it_is(request: Any) -> Any:
     return request
+
+
+def cause(error: BaseException) -> str:
+    """What a failure came from, in a word such as ``ConnectionRefusedError``: its own text quotes addresses."""
+    inner = error.__cause__ or getattr(error, "reason", None)
+    for told in (inner, *error.args):
+        if isinstance(told, BaseException):
+            return cause(told)
+    return type(error).__name__
 
 
 def parse(response: requests.Response) -> Any:
