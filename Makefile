@@ -60,7 +60,7 @@ serve: $(VENV)/serve.stamp $(KEY) ## Migrate and serve http://127.0.0.1:6543 wit
 	@exec $(BIN)/pserve $(INI)
 
 test: $(VENV)/test.stamp $(VENV)/openid.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some, without).
-	@$(BIN)/python -m pytest -q -rs -n 2 --dist loadscope $(or $(ARGS),--cov --cov-report=term:skip-covered)
+	@$(BIN)/python -m pytest -q -rs -n 3 --dist loadscope --no-loadscope-reorder $(or $(ARGS),--cov --cov-report=term:skip-covered)
 
 screenshots: $(VENV)/test.stamp ## Take the pictures of the README's tour (needs Chromium).
 	@$(BIN)/python tests/screenshots.py docs/tour

@@ -59,6 +59,12 @@ def test_the_secret_comes_from_a_file_and_is_not_shown(monkeypatch, tmp_path):
         ("issuer", "https://[::1", "write the provider's issuer"),
         ("issuer", "https://a@b.example", "write the provider's issuer"),
         ("issuer", "https://b.example/?tenant=a", "write the provider's issuer"),
+        ("issuer", "HTTPS://b.example", "write the provider's issuer"),
+        ("issuer", "https://b.example\x01", "write the provider's issuer"),
+        ("issuer", "https://b.example:99999", "write the provider's issuer"),
+        # it is Google's own but for the slash, and no token would ever be of it
+        ("issuer", "https://accounts.google.com/", "write the provider's issuer, such as https://accounts.google.com"),
+        ("hosted_domains", ",", "names none: write domains"),
         ("hosted_domains", "@shop.example", "@shop.example: write domains, such as shop.example, without @ or *"),
         ("hosted_domains", "shop.example *", "*: write domains"),
         ("hosted_domains", "shop", "shop: write domains"),

@@ -298,6 +298,13 @@ def test_a_proxy_that_opens_no_tunnel_has_written_nothing(plain, session, monkey
         session.post("https://pigeons.example/loft", data={"a": "b"})
 
 
+def test_a_socks_proxy_is_not_written_to(session, plain, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", plain.url.replace("http:", "socks5:"))
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(NotWritten, match="SOCKS proxies are not supported"):
+        session.get("http://pigeons.example/loft")
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", "text/plain"])
 def test_json_is_read_whatever_its_type_says(plain, session, content_type):
     answers(plain, Answer({"é": [1]}, headers={"Content-Type": content_type}))

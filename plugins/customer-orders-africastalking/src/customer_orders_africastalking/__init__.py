@@ -99,9 +99,11 @@ class AfricasTalkingSettings(colander.MappingSchema):
         validator=_endpoint,
         missing=None,
     )
-    connect_timeout = colander.SchemaNode(Seconds(30), title="Seconds to reach the API.", missing=5)
+    connect_timeout = colander.SchemaNode(Seconds(10), title="Seconds to reach the API.", missing=5)
     read_timeout = colander.SchemaNode(
-        Seconds(120), title="Seconds for the whole answer; well below notifications.lease.", missing=15
+        Seconds(30),
+        title="Seconds for the whole answer; with twice connect_timeout well below notifications.lease.",
+        missing=15,
     )
 
 

@@ -138,15 +138,16 @@ class Answers:
         """What an HTTP status other than 2xx means."""
         status = answer.status_code
         reason = f"HTTP {status}"
-        if status in (408, 429, 503):
+        if status in (429, 503):
             return Unavailable(reason, retry_after=_retry_after(answer.headers.get("Retry-After")))
         if status == 401:
             return ChannelDown(f"{reason}: africastalking.username or africastalking.api_key is wrong")
         # These are about the address or the account, not about a recipient: were they rejections, a slip in
         # africastalking.endpoint would lose every message until somebody sees it.
-        if status in (403, 404, 405, 407):
+        if status in (402, 403, 404, 405, 407):
             return ChannelDown(f"{reason}: africastalking.endpoint or the account is wrong")
-        if 400 <= status < 500:
+        # some gateways say 408 of what is behind them, which may have acted
+        if 400 <= status < 500 and status != 408:
             return Rejected(reason)
         if 300 <= status < 400:
             host = self._quoted(_host(answer.headers.get("Location", "")), message)

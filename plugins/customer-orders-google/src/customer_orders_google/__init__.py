@@ -15,11 +15,11 @@ from customer_orders_google.provider import Google
 def _issuer(node: colander.SchemaNode, value: str) -> None:
     try:
         parts = urlsplit(value)
-        sound = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+        sound = bool(re.fullmatch("https://[!-~]+", value) and parts.hostname) and parts.port != 0
     except ValueError:
         sound = False
     # Discovery, section 3: scheme, host, optionally port and path, and nothing else
-    if not sound or re.search(r"[?#@\s]", value):
+    if not sound or re.search("[?#@]", value) or value == f"{GOOGLE}/":
         raise colander.Invalid(node, f"is {value!r}; write the provider's issuer, such as {GOOGLE}")
 
 
@@ -29,8 +29,11 @@ def _domains(value: Any) -> Any:
 
 def _are_domains(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
     odd = [word for word in value if not re.fullmatch(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-]+", word)]
-    if odd:
-        raise colander.Invalid(node, f"{' '.join(odd)}: write domains, such as shop.example, without @ or *")
+    # a list that came out empty must not let everybody in
+    if odd or not value:
+        raise colander.Invalid(
+            node, f"{' '.join(odd) or 'names none'}: write domains, such as shop.example, without @ or *"
+        )
 
 
 def _seconds(title: str, default: int) -> colander.SchemaNode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +35,10 @@ class Published:
             kept = self._kept = (url, time.monotonic() + LIFETIME, self._fetch(url))
         return kept[2]
 
+    def forget(self) -> None:
+        """Ask anew next time: what was published is of no use."""
+        self._kept = None
+
     def _fetch(self, url: str) -> dict[str, Any]:
         try:
             answer = bound(requests.Session(), self._adapter).get(url, headers={"Accept": "application/json"})
@@ -61,9 +66,11 @@ class Discovery:
         metadata = self._metadata.get(self._url)
         # section 4.3: or it could be anybody's
         if metadata.get("issuer") != self.issuer:
+            self._metadata.forget()
             raise IdentityProviderUnavailable(f"{self._url} is of another issuer than google.issuer = {self.issuer}")
         address = metadata.get(name)
         if not isinstance(address, str) or not _is_https(address):
+            self._metadata.forget()
             raise IdentityProviderUnavailable(f"{self._url} names no {name} that begins with https://")
         return address
 
@@ -76,12 +83,13 @@ class Discovery:
         try:
             return jwt.PyJWKSet.from_dict(self._keys.get(url, refresh=refresh))[kid]
         except jwt.PyJWKSetError:
+            self._keys.forget()
             raise IdentityProviderUnavailable(f"{url} holds no key") from None
 
 
 def _is_https(address: str) -> bool:
     try:
         parts = urlsplit(address)
+        return bool(re.fullmatch("https://[!-~]+", address) and parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return parts.scheme == "https" and bool(parts.hostname)

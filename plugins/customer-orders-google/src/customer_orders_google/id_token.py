@@ -84,9 +84,14 @@ def _decode(token: str, key: GetKey, kid: str, issuer: str, client_id: str) -> d
 
 def at_hash(access_token: str) -> str:
     """The left half of the access token's SHA-256, in base64url (section 3.1.3.6, for RS256)."""
-    digest = hashlib.sha256(access_token.encode()).digest()
+    digest = hashlib.sha256(_bytes(access_token)).digest()
     return base64.urlsafe_b64encode(digest[: len(digest) // 2]).decode().rstrip("=")
 
 
 def _equal(claimed: object, expected: str) -> bool:
-    return isinstance(claimed, str) and hmac.compare_digest(claimed.encode(), expected.encode())
+    return isinstance(claimed, str) and hmac.compare_digest(_bytes(claimed), _bytes(expected))
+
+
+def _bytes(text: str) -> bytes:
+    # JSON can hold surrogates without their other half
+    return text.encode(errors="surrogatepass")

@@ -126,7 +126,9 @@ class Bounded(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
     def proxy_manager_for(self, proxy: str, **kw: Any) -> Any:
-        """The same through a proxy."""
+        """The same through a proxy. Raises ``InvalidProxyURL`` for SOCKS, whose connections are not ours to watch."""
+        if proxy.lower().startswith("socks"):
+            raise requests.exceptions.InvalidProxyURL("SOCKS proxies are not supported; name an http:// one")
         manager = super().proxy_manager_for(proxy, **kw)
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
         return manager
