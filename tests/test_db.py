@@ -231,22 +231,6 @@ def test_metadata_is_merged(old, changes, new):
     assert old == before
 
 
-def test_a_keyset_page_has_one_row_more_where_there_are_more(registry):
-    with registry.database.transaction() as session:
-        session.add_all([customer_row() for _ in range(5)])
-    with registry.database.transaction(writes=False) as session:
-        ids = sorted(session.scalars(select(Customer.id)), reverse=True)
-
-        def page(limit, before=None):
-            return [one.id for one in db.keyset(session, select(Customer), Customer.id, limit, before)]
-
-        assert page(2) == ids[:3]
-        assert page(2, ids[1]) == ids[2:5]
-        assert page(2, ids[2]) == ids[3:5]
-        assert page(10) == ids
-        assert page(2, ids[-1]) == []
-
-
 # -- transactions -------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 
 import factories
 from customer_orders.interfaces import ChannelDown, IDispatcher, Unavailable
+from customer_orders.notifications import dispatch
 from customer_orders.notifications.dispatch import EmbeddedDispatcher, WorkerDispatcher
 from serving import wait_for
 
@@ -26,7 +27,7 @@ class Outbox:
     def __init__(self, *rounds):
         self.rounds = list(rounds)
         self.delivered = []
-        self.looks = 0
+        self.looks = self.sweeps = 0
         self.threads = set()
         self.on_deliver = lambda notification_id: None
 
@@ -41,6 +42,9 @@ class Outbox:
     def deliver(self, notification_id):
         self.on_deliver(notification_id)
         self.delivered.append(notification_id)
+
+    def sweep(self):
+        self.sweeps += 1
 
 
 @pytest.fixture
@@ -77,6 +81,21 @@ def test_it_starts_one_thread_however_often_it_is_told(embedded):
         dispatcher.hint([])
         wait_for(lambda look=look: outbox.looks >= look, "another look")
     assert len(outbox.threads) == 1
+
+
+def test_it_sweeps_once_a_minute_however_often_it_looks(embedded, monkeypatch):
+    dispatcher, outbox = embedded(), Outbox()
+    dispatcher.start(outbox)
+    wait_for(lambda: outbox.sweeps, "a first sweep")
+    for look in range(2, 5):
+        dispatcher.hint([])
+        wait_for(lambda look=look: outbox.looks >= look, "another look")
+    assert outbox.sweeps == 1
+    monkeypatch.setattr(dispatch, "SWEEP", 0)
+    dispatcher._loop.sweep_at = 0
+    for sweep in range(2, 5):
+        dispatcher.hint([])
+        wait_for(lambda sweep=sweep: outbox.sweeps >= sweep, "another sweep")
 
 
 def test_it_goes_on_until_nothing_is_due(embedded):

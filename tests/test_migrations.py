@@ -137,13 +137,57 @@ def test_a_migration_that_fails_leaves_nothing_behind(start):
     assert revision(engine) == migrations.head()
 
 
+# -- from one to the next ----------------------------------------------------------------------------------------
+
+
+def insert_orders(engine, *references):
+    """Orders of one customer, as the first migration knows them."""
+    given = {"no": False, "at": "2030-01-01 00:00:00+00:00"}
+    customer = (
+        "INSERT INTO customers (username, phone_number, metadata, sms_opt_out, created_at, updated_at) "
+        "VALUES ('Amina', '+254700000001', '{}', :no, :at, :at)"
+    )
+    order = (
+        "INSERT INTO orders (customer_id, item, amount, currency, status, reference, metadata, created_at, updated_at) "
+        "VALUES (1, 'Tea', 1, 'KES', 'placed', :reference, '{}', :at, :at)"
+    )
+    with engine.begin() as connection:
+        connection.execute(text(customer), given)
+        for reference in references:
+            connection.execute(text(order), {**given, "reference": reference})
+
+
+def test_what_was_there_before_versions_begins_at_one(start):
+    engine = start()
+    migrations.upgrade(engine, "0001")
+    insert_orders(engine, None, None, "A-1")
+    migrations.upgrade(engine)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version FROM orders")).scalars().all() == [1, 1, 1]
+
+
+def test_references_given_twice_are_told_and_nothing_is_migrated(start):
+    engine = start()
+    migrations.upgrade(engine, "0001")
+    insert_orders(engine, "A-1", "A-2", "A-1", None, None)
+    with pytest.raises(RuntimeError, match=r"orders 1 and 3.*PATCH"):
+        migrations.upgrade(engine)
+    assert revision(engine) == "0001"
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE orders SET reference = 'A-3' WHERE id = 3"))
+    migrations.upgrade(engine)
+    assert revision(engine) == migrations.head()
+
+
 # -- the next ones ------------------------------------------------------------------------------------------------
+
+LAST = migrations.head()
 
 REBUILD = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "next", "0001"
+revision, down_revision = "next", "LAST"
 
 
 def upgrade():
@@ -161,7 +205,7 @@ def downgrade():
 @pytest.fixture
 def next_migration(monkeypatch, tmp_path):
     """A migration after those that there are, which changes every table that others refer to."""
-    (tmp_path / "next.py").write_text(REBUILD)
+    (tmp_path / "next.py").write_text(REBUILD.replace("LAST", LAST))
     plain = migrations._config
 
     def config():
@@ -175,9 +219,9 @@ def next_migration(monkeypatch, tmp_path):
 
 @pytest.fixture
 def populated(start, next_migration):
-    """A database at revision 0001, with rows that refer to one another."""
+    """A database before that migration, with rows that refer to one another."""
     engine = start()
-    migrations.upgrade(engine, "0001")
+    migrations.upgrade(engine, LAST)
     at = datetime(2030, 1, 1, tzinfo=UTC)
     times = {"created_at": at, "updated_at": at}
     rows = {
@@ -195,6 +239,16 @@ def populated(start, next_migration):
             "status": "sent",
             "attempts": 1,
             **times,
+        },
+        "idempotency_keys": {
+            "principal": "1",
+            "operation": "POST /api/orders/",
+            "key": "1",
+            "fingerprint": "0",
+            "status": 201,
+            "headers": {},
+            "body": "{}",
+            "expires_at": at,
         },
         "notification_attempts": {
             "notification_id": 1,
@@ -239,7 +293,7 @@ def test_a_migration_that_leaves_rows_without_what_they_refer_to_changes_nothing
     before = contents(populated)
     error, told = {"sqlite": (RuntimeError, "rows of orders"), "postgresql": (IntegrityError, "orders")}[database_kind]
     with pytest.raises(error, match=told):
-        migrations.downgrade(populated, "0001")
+        migrations.downgrade(populated, LAST)
     assert revision(populated) == "next"
     assert contents(populated) == before
     assert keys_hold(populated)

@@ -45,6 +45,7 @@ ROWS = {
     "orders_partial_update": Row(WRITERS, 200, {}),
     "orders_delete": Row(WRITERS, 204),
     "me_read": Row(READERS, 200),
+    "root_read": Row(ANYONE, 200),
     "document_read": Row(ANYONE, 200),
     "sign_in_redirect": Row(ANYONE, 302),
     # without the cookie of a sign-in

@@ -88,6 +88,9 @@ def upgrade(registry: Any) -> None:
         migrations.upgrade(registry.database.engine)
     except OSError as error:
         raise click.ClickException(f"The folder of the database cannot be made: {error}") from None
+    except RuntimeError as error:
+        # a migration refuses
+        raise click.ClickException(f"The database cannot be upgraded: {error}.") from None
     except CommandError as error:
         said = f"The database cannot be upgraded: {error}."
         raise click.ClickException(f"{said}\nWas it upgraded by a newer version of customer-orders?") from None

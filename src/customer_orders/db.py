@@ -10,7 +10,7 @@ import logging
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -32,15 +32,20 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    literal,
     select,
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, declared_attr, mapped_column
+from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
+from customer_orders.errors import Conflict, Stale
 from customer_orders.events import Listener
 from customer_orders.settings import Section, section
 
@@ -59,6 +64,9 @@ SQLITE_AWAY = {
     sqlite3.SQLITE_PROTOCOL,
 }
 
+
+# A row that was changed since it was read, by someone whom no lock kept out: the next try reads it again.
+mark_error_retryable(StaleDataError)
 
 # Below this level it writes the rows that it reads: like parameters, they are nothing for a log.
 logging.getLogger("sqlalchemy.engine.Engine").addFilter(lambda record: record.levelno >= logging.INFO)
@@ -120,6 +128,69 @@ def primary_key() -> Any:
     return mapped_column(BigInt, primary_key=True)
 
 
+class json_text(FunctionElement[str]):  # noqa: N801 - reads as a function
+    """The string that an object in a JSON column has under a key; null if none."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(json_text, "postgresql")
+def _json_text_of_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    column, key = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({column} ->> {key})"
+
+
+@compiles(json_text, "sqlite")
+def _json_text_of_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    # not ->>, which would read some keys as paths
+    column, key = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"(SELECT value FROM json_each({column}) WHERE key = {key})"  # noqa: S608 - names and parameters
+
+
+def has_metadata(column: Any, wanted: Mapping[str, str]) -> list[Any]:
+    """The criteria for a JSON column that has each of these keys with its value."""
+    return [json_text(column, literal(key)) == value for key, value in wanted.items()]
+
+
+class Versioned:
+    """What clients change: each change counts ``version`` up, and a write finds only the version that was read."""
+
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+
+    @declared_attr.directive
+    def __mapper_args__(cls) -> dict[str, Any]:  # noqa: N805 - of the class that inherits
+        return {"version_id_col": cls.version}
+
+
+def require_version(found: Any, versions: Collection[int] | None) -> None:
+    """Raises ``Stale`` unless what is about to be written is one of ``versions``; None: whichever it is."""
+    if versions is not None and found.version not in versions:
+        raise Stale(f"It is at version {found.version} by now.")
+
+
+@contextmanager
+def unique_reference(session: Session, model: Any, reference: str | None) -> Iterator[None]:
+    """Write what the block adds or changes.
+
+    Raises ``Conflict`` naming the row of ``model`` that has the ``reference`` already. The database decides, not a
+    look before: another may be about to write the same.
+    """
+    if reference is None:
+        yield
+        session.flush()
+        return
+    try:
+        with session.begin_nested():
+            yield
+    except IntegrityError as error:
+        first = session.scalar(select(model.id).where(model.reference == reference))
+        if first is None:
+            raise
+        said = f"{model.__name__} {first} has the reference {reference!r} already."
+        raise Conflict(said, code="reference-taken", existing=first) from error
+
+
 class Database:
     """One application's database: its engine, and sessions that carry the listeners for events.
 
@@ -173,6 +244,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # None: the driver begins no transaction by itself, _begin_sqlite does. The driver's own way begins one at the
     # first write only, after the read on which the write is based: updates get lost.
     connection.isolation_level = None
+    # SQLite's own knows ASCII only
+    connection.create_function("lower", 1, lambda text: text and str(text).lower(), deterministic=True)
     for pragma in ("foreign_keys=ON", f"busy_timeout={SQLITE_BUSY_TIMEOUT}"):
         connection.execute(f"PRAGMA {pragma}").close()
     # Of several who first open a new file at once, SQLite lets one change its mode and the others not even wait.
@@ -219,16 +292,6 @@ def now(session: Session) -> datetime:
     else:
         told = datetime.now(UTC)
     return told + database.clock_offset
-
-
-def keyset(session: Session, statement: Any, column: Any, limit: int, before: int | None) -> Sequence[Any]:
-    """The newest rows first, from below the id ``before``; one more than ``limit`` where there are more.
-
-    Costs the same on the first page and on the last (no OFFSET).
-    """
-    if before is not None:
-        statement = statement.where(column < before)
-    return session.scalars(statement.order_by(column.desc()).limit(limit + 1)).all()
 
 
 def after_commit(session: Session, act: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ class FieldError:
     """One field that is wrong.
 
     :param name: the field, dotted where it is nested; empty for the whole.
-    :param location: ``body`` or ``querystring``.
+    :param location: ``body``, ``querystring`` or ``header``.
     """
 
     name: str
@@ -50,9 +50,13 @@ class Invalid(DomainError):
 
 
 class Conflict(DomainError):
-    """The input is fine, but the present state forbids it."""
+    """The input is fine, but the present state forbids it. ``existing``: the id of what is in the way, if one is."""
 
     code = "conflict"
+
+    def __init__(self, detail: str, *, code: str | None = None, existing: int | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.existing = existing
 
 
 class Stale(DomainError):

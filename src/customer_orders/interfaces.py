@@ -235,6 +235,11 @@ class IOutbox(Interface):
     def deliver(notification_id: int) -> None:
         """Claim, send and record one. Does nothing if another got there first."""
 
+    def sweep() -> None:
+        """Delete what was kept long enough. For a dispatcher to call every minute or so; calling it less only costs
+        space.
+        """
+
 
 class IDispatcher(Interface):
     """Decides when and where :meth:`IOutbox.deliver` is called."""

@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError
 
 from customer_orders import wording
 from customer_orders.money import CURRENCIES
-from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Words, node
+from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Switch, Words, node
 
 
 def _origin(node: colander.SchemaNode, value: str) -> None:
@@ -29,6 +29,11 @@ def _origin(node: colander.SchemaNode, value: str) -> None:
         raise colander.Invalid(
             node, f"is {value!r}; write scheme and host without a path, such as https://orders.example.com"
         )
+
+
+def _origins(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
+    for word in value:
+        _origin(node, word)
 
 
 def _database_url(node: colander.SchemaNode, value: str) -> None:
@@ -164,6 +169,22 @@ class Api(colander.MappingSchema):
     """The HTTP surface."""
 
     max_body = node(Number(1024, 10485760), "Largest request body, in bytes.", missing=65536)
+    idempotency_seconds = node(
+        Number(60, 31536000),
+        "Seconds for which an Idempotency-Key and its answer are kept.",
+        missing=86400,
+    )
+    require_if_match = node(
+        Switch(),
+        "Whether PUT, PATCH and DELETE have to say by If-Match which version they change.",
+        missing=False,
+    )
+    cors_origins = node(
+        Words(),
+        "Origins whose pages may call the API from a browser, such as https://shop.example.com.",
+        missing=(),
+        validator=_origins,
+    )
 
 
 class Phone(colander.MappingSchema):

@@ -60,6 +60,9 @@ class Setting:
             return MASK
         if hasattr(self.node, "mask"):
             return str(self.node.mask(self.value))
+        if isinstance(self.value, bool):
+            # as it is written
+            return str(self.value).lower()
         return " ".join(self.value) if isinstance(self.value, tuple) else str(self.value)
 
 
@@ -197,6 +200,17 @@ class Number(colander.SchemaType):
         if not re.fullmatch("[0-9]{1,18}", cstruct) or not self.minimum <= int(cstruct) <= self.maximum:
             raise colander.Invalid(node, f"is {cstruct!r}; write a whole number from {self.minimum} to {self.maximum}")
         return int(cstruct)
+
+
+class Switch(colander.SchemaType):
+    """``true`` or ``false``."""
+
+    def deserialize(self, node: colander.SchemaNode, cstruct: Any) -> Any:
+        if cstruct is colander.null:
+            return cstruct
+        if cstruct.lower() not in ("true", "false"):
+            raise colander.Invalid(node, f"is {cstruct!r}; write true or false")
+        return cstruct.lower() == "true"
 
 
 def node(typ: colander.SchemaType, title: str, **more: Any) -> colander.SchemaNode:

@@ -6,6 +6,8 @@ what comes in and goes out, and the problems they may answer with. Validation an
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -14,9 +16,11 @@ from typing import Any
 import colander
 import cornice
 import orjson
+from pyramid.httpexceptions import HTTPNoContent
 from pyramid.security import NO_PERMISSION_REQUIRED
 
-from customer_orders.api.fields import MAX_ID, Body
+from customer_orders.api.fields import MAX_ID, Body, MetadataFilter
+from customer_orders.api.idempotency import once
 from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
 from customer_orders.settings import section
 
@@ -37,12 +41,15 @@ class Operation:
     :param query: schema of the query string, of which other parameters are refused unless its ``others`` is true
         (a provider's call-back brings its own); None: the query is not read.
     :param status: status of success; ``returns``: schema of its body, in a list for an array of it.
+    :param secret: whether the answer carries one: then nothing keeps it.
+    :param tagged: whether it is about an item that has an ETag.
     :param problems: codes of problems beyond those that follow from the rest.
     """
 
     def __init__(
         self,
         *,
+        method: str,
         operation_id: str,
         permission: str,
         body: type[Body] | None = None,
@@ -50,21 +57,50 @@ class Operation:
         status: int = 200,
         returns: type[colander.MappingSchema] | list[type[colander.MappingSchema]] | None = None,
         produces: tuple[str, ...] = ("application/json",),
+        secret: bool = False,
+        tagged: bool = False,
         problems: tuple[str, ...] = (),
     ) -> None:
-        self.operation_id = operation_id
+        self.method, self.operation_id = method.upper(), operation_id
         self.permission = permission
         self.body, self.query = body, query
         self.status, self.returns, self.produces = status, returns, produces
-        self.problems = problems
+        self.secret, self.tagged = secret, tagged
+        self.own_problems = problems
 
     @property
     def public(self) -> bool:
         """Whether anyone may call it."""
         return bool(self.permission == NO_PERMISSION_REQUIRED)
 
+    @property
+    def creates(self) -> bool:
+        """Whether it makes something: then it takes an Idempotency-Key."""
+        return self.method == "POST" and self.status == 201
+
+    @property
+    def changes_tagged(self) -> bool:
+        """Whether it changes an item that has an ETag: then it takes an If-Match."""
+        return self.tagged and self.method in ("PUT", "PATCH", "DELETE")
+
+    @property
+    def problems(self) -> list[str]:
+        """Codes of all problems that it may answer with."""
+        codes = ["malformed", "invalid", *self.own_problems, "too-large", "internal-error", "unavailable"]
+        codes += [] if self.public else ["unauthenticated", "forbidden"]
+        codes += ["not-acceptable"] if self.returns else []
+        codes += ["unsupported-media-type"] if self.body else []
+        codes += ["idempotency-key-in-use", "idempotency-key-reused"] if self.creates else []
+        codes += ["idempotency-answer-gone"] if self.creates and self.secret else []
+        codes += ["stale", "precondition-required"] if self.changes_tagged else []
+        return codes
+
     def __call__(self, request: Any, **_: Any) -> None:
         """Put what is valid into ``request.validated`` under ``body`` and ``query``. Raises ``Invalid``."""
+        if self.returns and not request.accept.acceptable_offers(self.produces):
+            raise DomainError(f"The answer is {' or '.join(self.produces)}.", code="not-acceptable")
+        if self.secret:
+            request.response.headers["Cache-Control"] = "no-store"
         wrong: list[FieldError] = []
         for location, given, schema in (
             ("querystring", _query(request) if self.query else {}, self.query),
@@ -72,6 +108,8 @@ class Operation:
         ):
             if schema is not None:
                 bound = _bound(request.registry, schema)
+                if location == "querystring":
+                    given = _folded(bound, given)
                 key = "query" if location == "querystring" else location
                 request.validated[key] = _deserialize(bound, given, location, wrong)
         if wrong:
@@ -91,17 +129,25 @@ class Service(cornice.Service):
         self.tags = [tag] if tag else []
         self.page = page
         super().__init__(name=name, path=path, depth=2, **kw)
+        self.add_view("OPTIONS", self._options, permission=NO_PERMISSION_REQUIRED, query=None, status=204)
+
+    def _options(self, request: Any) -> Any:
+        """Tell what can be done here (RFC 9110, section 9.3.7)."""
+        return HTTPNoContent(headers={"Allow": ", ".join(sorted(self.defined_methods))})
 
     def add_view(self, method: str, view: Any, *, permission: str, operation_id: str = "", **kw: Any) -> None:
         """As Cornice's, with the keywords of :class:`Operation`. No permission is a TypeError at import."""
         if "{" in self.path:
             kw["problems"] = (*kw.get("problems", ()), "not-found")
-        own = ("body", "query", "status", "returns", "produces", "problems")
+        own = ("body", "query", "status", "returns", "produces", "secret", "tagged", "problems")
         operation = Operation(
+            method=method,
             operation_id=operation_id or f"{self.name}_{method.lower()}",
             permission=permission,
             **{key: kw.pop(key) for key in own if key in kw},
         )
+        if operation.creates:
+            kw["decorator"] = functools.partial(once, secret=operation.secret)
         super().add_view(method, view, permission=permission, validators=(operation,), **kw)
 
 
@@ -139,16 +185,36 @@ def _query(request: Any) -> Mapping[str, str]:
     return dict(pairs)
 
 
+def _folded(schema: colander.SchemaNode, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The query, with every ``metadata.`` of it in the one node that takes them."""
+    prefix = MetadataFilter.prefix
+    (name,) = [child.name for child in schema.children if isinstance(child.typ, MetadataFilter)] or [None]
+    folded = {key: value for key, value in given.items() if name is None or not key.startswith(prefix)}
+    metadata = {key.removeprefix(prefix): value for key, value in given.items() if key not in folded}
+    return folded if not metadata else {**folded, name: metadata}
+
+
 def _json(request: Any) -> Mapping[str, Any]:
     if not JSON_TYPE.fullmatch(request.headers.get("Content-Type", "")):
         raise DomainError("The body must be application/json in UTF-8.", code="unsupported-media-type")
     try:
+        # orjson alone is strict, and it alone does not see what is named twice
         given = orjson.loads(request.body)
-    except orjson.JSONDecodeError as error:
+        json.loads(request.body, object_pairs_hook=_named_once)
+    except RecursionError:
+        raise DomainError("The body is nested too deep.", code="malformed") from None
+    except ValueError as error:
         raise DomainError(f"The body cannot be read as JSON: {error}.", code="malformed") from None
     if not isinstance(given, dict):
         raise DomainError("The body must be a JSON object.", code="malformed")
     return given
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object that names something twice: who reads the first and who reads the last would not agree."""
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0][:100]!r} is named twice in one object")
 
 
 def _deserialize(
@@ -186,6 +252,8 @@ def includeme(config: Any) -> None:
     config.registry.bound_schemas = {}
     config.add_renderer("json", _orjson)
     config.include("customer_orders.api.requests")
+    config.include("customer_orders.api.cors")
+    config.include("customer_orders.api.root")
     config.include("customer_orders.api.problems")
     config.include("customer_orders.api.problem_pages")
     config.include("customer_orders.api.pages")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import colander
@@ -20,6 +20,8 @@ from customer_orders.money import CURRENCIES
 
 # What PostgreSQL's bigint and SQLite's INTEGER both hold.
 MAX_ID = 2**63 - 1
+
+OVERRIDES = {"LRE", "RLE", "LRO", "RLO", "PDF"}
 
 
 class Field(colander.SchemaType):
@@ -55,6 +57,9 @@ def _text(value: Any, minimum: int, maximum: int) -> str:
     # Cc: NUL and the other control characters; Cs: lone surrogates. One database or the other refuses them.
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
         raise ValueError("Must not contain control characters.")
+    # They make text read as something else than it is (Unicode Standard Annex 9, section 2); isolates and marks do not.
+    if any(unicodedata.bidirectional(character) in OVERRIDES for character in value):
+        raise ValueError("Must not contain characters that embed or override the direction of text.")
     if minimum and not value.strip():
         raise ValueError("Must not be blank.")
     return value
@@ -115,6 +120,13 @@ class Integer(Field):
         return {"type": "integer", "format": "int64", "minimum": self.minimum, "maximum": self.maximum}
 
 
+class Expandable(Field):
+    """An id, or the thing itself. Outgoing only; Swagger 2.0 has no word for either."""
+
+    def swagger(self) -> dict[str, Any]:
+        return {}
+
+
 class Flag(Field):
     """JSON true or false."""
 
@@ -122,6 +134,18 @@ class Flag(Field):
         if not isinstance(value, bool):
             raise ValueError("Must be true or false.")
         return value
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+class Switch(Field):
+    """``true`` or ``false`` in a query string."""
+
+    def parse(self, value: Any) -> bool:
+        if value not in ("true", "false"):
+            raise ValueError("Must be true or false.")
+        return bool(value == "true")
 
     def swagger(self) -> dict[str, Any]:
         return {"type": "boolean"}
@@ -141,7 +165,7 @@ class Phone(Field):
         if isinstance(cstruct, str):
             region = (node.bindings or {}).get("region")
             try:
-                return self.e164(_text(cstruct, 1, 64), region)
+                return self.e164(cstruct, region)
             except ValueError as error:
                 raise colander.Invalid(node, str(error)) from None
         return super().deserialize(node, cstruct)
@@ -153,7 +177,7 @@ class Phone(Field):
         """``value`` in E.164. Raises ValueError."""
         # address books paste marks that nobody sees
         visible = "".join(character for character in value if unicodedata.category(character) != "Cf")
-        written = self.written.fullmatch(visible)
+        written = self.written.fullmatch(_text(visible, 1, 64))
         if written is None:
             raise ValueError(self.wrong)
         dialled = written[1].strip()
@@ -247,11 +271,29 @@ class Metadata(Field):
         return {"type": "object", "additionalProperties": text}
 
 
+class MetadataFilter(Metadata):
+    """What ``metadata.key=value`` in a query string comes to: an object, its keys without the prefix."""
+
+    prefix = "metadata."
+
+    def swagger(self) -> dict[str, Any]:
+        return {"type": "string", "maxLength": self.value_length}
+
+
 class Timestamp(Field):
-    """RFC 3339, UTC, with ``Z``. Outgoing only."""
+    """RFC 3339; in UTC with ``Z`` on the way out."""
+
+    written = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
     def parse(self, value: Any) -> datetime:
-        raise ValueError("Is read-only.")
+        # a + that was not escaped in a query string arrives as a space
+        spelling = value.replace(" ", "+").upper() if isinstance(value, str) else ""
+        try:
+            if not self.written.fullmatch(spelling):
+                raise ValueError
+            return datetime.fromisoformat(spelling).astimezone(UTC)
+        except (ValueError, OverflowError):
+            raise ValueError("Must be a time as in RFC 3339, such as 2026-01-31T08:00:00Z.") from None
 
     def swagger(self) -> dict[str, Any]:
         return {"type": "string", "format": "date-time"}

@@ -24,7 +24,9 @@ Customers, their orders, and what became of the message about each.
 **Signing in**: use *Sign in* above, or send `Authorization: Bearer <access token>`.
 **Money**: `amount` is an integer in the minor unit of `currency`: 10000 with KES is KES 100.00.
 **Times** are RFC 3339 in UTC. **Slashes**: every path answers with and without the one at its end.
-**Lists** are bare arrays, newest first; the `Link` header leads to the next page.
+**Lists** are bare arrays, newest first unless told; the `Link` header leads to the next page.
+**Repeating** a POST does no harm with an `Idempotency-Key`; **changing** what somebody else has just changed, none with
+an `If-Match`.
 **Errors** are `application/problem+json` (RFC 9457) with a stable `code`.
 """
 
@@ -39,13 +41,14 @@ PROBLEM: dict[str, Any] = {
         "detail": {"type": "string"},
         "code": {"type": "string", "enum": sorted(PROBLEMS)},
         "request_id": {"type": "string"},
+        "existing": {"type": "integer", "format": "int64", "description": "Id of what is in the way."},
         "errors": {
             "type": "array",
             "items": {
                 "type": "object",
                 "required": ["location", "name", "description"],
                 "properties": {
-                    "location": {"type": "string", "enum": ["body", "querystring"]},
+                    "location": {"type": "string", "enum": ["body", "querystring", "header"]},
                     "name": {"type": "string"},
                     "description": {"type": "string"},
                 },
@@ -63,6 +66,34 @@ TAGS = [
 PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "id": {"type": "integer", "format": "int64", "minimum": 1, "maximum": MAX_ID},
     "provider": {"type": "string", "description": "Name of an identity provider, such as google."},
+}
+
+
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "pattern": "^[!-~]{1,255}$",
+    "description": "A key of your own, such as a random UUID. The same request again with the same key creates nothing "
+    "more, and gets the same answer.",
+}
+TAG = '(W/)?"[!#-~]*"'
+IF_MATCH: dict[str, Any] = {
+    "type": "string",
+    "pattern": f"^({TAG}(, {TAG})*|\\*)$",
+    "description": "The ETag of what you read: if somebody changed it since, nothing is done. What became of messages "
+    "(the part after the dot) is no change.",
+}
+IF_NONE_MATCH: dict[str, Any] = {
+    "type": "string",
+    "description": "The ETag of what you have: if it is still the same, the answer is an empty 304.",
+}
+HEADERS: dict[str, dict[str, Any]] = {
+    "ETag": {"type": "string", "description": "Its version, for If-Match and If-None-Match."},
+    "Idempotent-Replayed": {"type": "string", "description": "true: this is the answer to an earlier request."},
+    "Link": {"type": "string", "description": "The next page and the one before, if there are, and the first."},
+    "Location": {"type": "string", "description": "Where the new thing is."},
+    "X-Total-Count": {"type": "integer", "description": "Items on all pages, with `count=true`."},
 }
 
 
@@ -120,30 +151,38 @@ class Document(CorniceSwagger):
             schema.add(operation.body(name="body"))
         if operation.query:
             schema.add(operation.query(name="querystring"))
-        parameters = self.parameters.from_schema(schema)
+        parameters = [_tidy(parameter) for parameter in self.parameters.from_schema(schema)]
+        parameters += [
+            {"name": name, "in": "header", "required": False, **header}
+            for name, header, taken in (
+                ("Idempotency-Key", IDEMPOTENCY_KEY, operation.creates),
+                ("If-Match", IF_MATCH, operation.changes_tagged),
+                ("If-None-Match", IF_NONE_MATCH, operation.tagged and operation.method == "GET"),
+            )
+            if taken
+        ]
         if parameters:
-            described["parameters"] = [_tidy(parameter) for parameter in parameters]
+            described["parameters"] = parameters
         return described
 
     def _responses(self, operation: Operation) -> dict[str, Any]:
         success: dict[str, Any] = {"description": _PHRASES.get(operation.status, "Done.")}
+        headers = []
         if isinstance(operation.returns, list):
             success["schema"] = {"type": "array", "items": self._definition(operation.returns[0])}
-            success["headers"] = {"Link": {"type": "string", "description": "The next page, if there is one."}}
+            headers += ["Link", "X-Total-Count"]
         elif operation.returns:
             success["schema"] = self._definition(operation.returns)
-        if operation.status == 201:
-            success["headers"] = {"Location": {"type": "string", "description": "Where the new thing is."}}
+        headers += ["Location", "Idempotent-Replayed"] if operation.creates else []
+        headers += ["ETag"] if operation.tagged and operation.returns else []
+        if headers:
+            success["headers"] = {name: HEADERS[name] for name in headers}
+        responses = {str(operation.status): success}
+        if operation.tagged and operation.method == "GET":
+            responses["304"] = {"description": "It is as If-None-Match knows it.", "headers": {"ETag": HEADERS["ETag"]}}
         codes: dict[int, list[str]] = {}
         for code in operation.problems:
             codes.setdefault(PROBLEMS[code].status, []).append(code)
-        implied = ["malformed", "invalid", "too-large", "internal-error", "unavailable"]
-        implied += [] if operation.public else ["unauthenticated", "forbidden"]
-        implied += ["unsupported-media-type"] if operation.body else []
-        for code in implied:
-            if code == "invalid" or PROBLEMS[code].status not in codes:
-                codes.setdefault(PROBLEMS[code].status, []).append(code)
-        responses = {str(operation.status): success}
         for status, names in sorted(codes.items()):
             responses[str(status)] = {
                 "description": "; ".join(f"{PROBLEMS[name].title} (`{name}`)" for name in names),

@@ -1,70 +1,166 @@
-"""Bounded lists: ``limit``, an opaque ``cursor``, and the ``Link`` header that carries it (RFC 8288)."""
+"""Lists: what they can be asked for, an opaque ``cursor``, and the ``Link`` header that carries it (RFC 8288)."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import colander
+import orjson
 
-from customer_orders.api.fields import MAX_ID, Field, Integer, node
+from customer_orders.api.fields import MAX_ID, Field, Integer, MetadataFilter, Switch, Text, Timestamp, node
+from customer_orders.keyset import Ordering, Page, Position, Wanted
 from customer_orders.settings import section
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 
+# What lists can be ordered by: each has an index, and no two rows are alike in all of them.
+ORDERABLE: dict[str, Callable[[Any], bool]] = {
+    "id": lambda value: type(value) is int and 0 < value <= MAX_ID,
+    "created_at": lambda value: isinstance(value, datetime),
+    "updated_at": lambda value: isinstance(value, datetime),
+}
 
-def encode(last_id: int) -> str:
-    """The cursor that stands after the item ``last_id``."""
-    return base64.urlsafe_b64encode(b"a%d" % last_id).decode().rstrip("=")
+SEARCHES = ("q", MetadataFilter.prefix + "key")
+UNINDEXED = (
+    "No index helps with it: each page looks at 10,000 items at most, so it may hold fewer than `limit`, or none, "
+    "and have a next one all the same. Narrow the list by other filters too."
+)
 
 
-def decode(cursor: str) -> int:
-    """The id after which a cursor stands. Raises ValueError unless :func:`encode` could have made it."""
+class OrderBy(Field):
+    """Names of columns with commas between them, each descending after a ``-``."""
+
+    def parse(self, value: Any) -> Ordering:
+        given = [(name.removeprefix("-"), name.startswith("-")) for name in str(value).split(",")]
+        names = [name for name, _ in given]
+        if not set(names) <= set(ORDERABLE) or len(set(names)) < len(names):
+            known = ", ".join(ORDERABLE)
+            raise ValueError(f"Must name each of {known} at most once, with commas between and - before what descends.")
+        if "id" in names:
+            # nothing is left to decide after it
+            return Ordering(tuple(given[: names.index("id") + 1]))
+        return Ordering((*given, ("id", given[-1][1])))
+
+    def swagger(self) -> dict[str, Any]:
+        name = f"-?({'|'.join(ORDERABLE)})"
+        return {"type": "string", "pattern": f"^{name}$", "x-example": "-created_at,id"}
+
+
+def encode(ordering: Ordering, position: Position) -> str:
+    """The cursor of a position in a list of this ordering."""
+    raw = orjson.dumps([ordering.columns, position.before, position.values], option=orjson.OPT_UTC_Z)
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def decode(cursor: str, ordering: Ordering) -> Position:
+    """The position of a cursor. Raises ValueError unless :func:`encode` could have made it for this ordering.
+
+    Whoever makes one up gets a page of the list that begins elsewhere, and nothing else.
+    """
     try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        last_id = int(raw[1:])
-    except (binascii.Error, ValueError):
-        last_id = 0
-    if not 0 < last_id <= MAX_ID or encode(last_id) != cursor:
-        raise ValueError("Is not a cursor of this list; take it from the Link header.")
-    return last_id
+        _, before, values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        names = [name for name, _ in ordering.columns]
+        values = [
+            Timestamp().parse(value) if name != "id" else value for name, value in zip(names, values, strict=True)
+        ]
+        position = Position(tuple(values), before is True)
+        sound = all(ORDERABLE[name](value) for name, value in zip(names, values, strict=True))
+    except (binascii.Error, ValueError, TypeError):
+        sound = False
+    if not sound or encode(ordering, position) != cursor:
+        raise ValueError("Is not a cursor of this list in this order; take it from the Link header.")
+    return position
 
 
 class Cursor(Field):
-    """An opaque cursor; its value is the id after which it stands."""
+    """An opaque cursor; what it means depends on the ordering (:meth:`ListQuery.validator`)."""
 
-    def parse(self, value: Any) -> int:
-        return decode(str(value))
+    def parse(self, value: Any) -> str:
+        return str(value)
 
     def swagger(self) -> dict[str, Any]:
         return {"type": "string"}
 
 
-class PageQuery(colander.MappingSchema):
-    """The query of every list."""
+class ListQuery(colander.MappingSchema):
+    """The query of every list; its filters are added by each resource."""
 
     limit = node(
         Integer(1, MAX_LIMIT),
         f"How many items at most; {DEFAULT_LIMIT} unless told.",
         missing=DEFAULT_LIMIT,
     )
-    cursor = node(Cursor(), "Where to go on: from the Link header of the page before.", missing=None)
+    cursor = node(Cursor(), "Where to go on: from the Link header of another page.", missing=colander.drop)
+    ordering = node(
+        OrderBy(),
+        f"What to order by: {', '.join(ORDERABLE)}, several with commas between, descending after a -. "
+        "Newest first unless told.",
+        missing=colander.drop,
+    )
+    count = node(
+        Switch(),
+        "Whether to count what the filters leave on all pages, in X-Total-Count. It costs more the more there is, "
+        "and cannot be had with q or metadata.",
+        missing=colander.drop,
+    )
+    created_at__gte = node(Timestamp(), "Created then or later.", missing=colander.drop)
+    created_at__lt = node(Timestamp(), "Created before.", missing=colander.drop)
+    updated_at__gte = node(Timestamp(), "Changed then or later.", missing=colander.drop)
+    reference = node(Text(), "Your own reference, exactly.", missing=colander.drop)
+
+    def validator(self, schema: colander.SchemaNode, values: dict[str, Any]) -> None:
+        """What no field can tell by itself. Puts the position in the cursor's place."""
+        wrong = colander.Invalid(schema)
+        if "cursor" in values:
+            try:
+                values["cursor"] = decode(values["cursor"], values.get("ordering", Ordering()))
+            except ValueError as error:
+                wrong["cursor"] = str(error)
+        searching = [name for name in SEARCHES if name in values]
+        if values.get("count") and searching:
+            wrong["count"] = f"Cannot be had with {' and '.join(searching)}, which no index helps with."
+        if wrong.children:
+            raise wrong
 
 
-def respond(request: Any, found: Sequence[Any], serialize: Callable[[Any], dict[str, Any]]) -> list[dict[str, Any]]:
-    """A page as a bare array, with ``Link: <...>; rel="next"`` if there is more.
+def wanted(request: Any) -> Wanted:
+    """What the list is asked for, as a service takes it."""
+    query = dict(request.validated["query"])
+    query.pop("expand", None)
+    return Wanted(
+        limit=query.pop("limit"),
+        position=query.pop("cursor", None),
+        ordering=query.pop("ordering", Ordering()),
+        count=query.pop("count", False),
+        filters=query,
+    )
 
-    :param found: one item more than the limit where there is more, as :func:`customer_orders.db.keyset` gives it.
-    """
-    limit = request.validated["query"]["limit"]
-    page = found[:limit]
-    if len(found) > limit:
-        # whatever else narrows the list narrows its next page too
-        query = urlencode({**request.GET, "limit": limit, "cursor": encode(page[-1].id)})
-        url = f"{section(request.registry, 'app').public_url}{request.path_info}?{query}"
-        request.response.headers["Link"] = f'<{url}>; rel="next"'
-    return [serialize(item) for item in page]
+
+def link(request: Any, found: Page) -> None:
+    """Lead from a page to those beside it and to the first, and tell how many items there are, if it was counted."""
+    ordering = request.validated["query"].get("ordering", Ordering())
+    links = [
+        f'<{_url(request, ordering, position)}>; rel="{name}"'
+        for name, position in (("next", found.following), ("prev", found.preceding))
+        if position is not None
+    ]
+    if links or "cursor" in request.GET:
+        links.append(f'<{_url(request, ordering, None)}>; rel="first"')
+        request.response.headers["Link"] = ", ".join(links)
+    if found.total is not None:
+        request.response.headers["X-Total-Count"] = str(found.total)
+
+
+def _url(request: Any, ordering: Ordering, position: Position | None) -> str:
+    """This list from another position; whatever else narrows it narrows its other pages too."""
+    query = {name: value for name, value in request.GET.items() if name != "cursor"}
+    query["limit"] = str(request.validated["query"]["limit"])
+    if position is not None:
+        query["cursor"] = encode(ordering, position)
+    return f"{section(request.registry, 'app').public_url}{request.path_info}?{urlencode(query)}"

@@ -32,6 +32,8 @@ class Problem:
     status: int
     title: str
     remedy: str
+    # seconds after which another try may work
+    retry_after: int | None = None
 
 
 # The codes are stable: clients branch on them. New ones may come, none changes its meaning.
@@ -65,13 +67,41 @@ PROBLEMS: dict[str, Problem] = {
     "not-acceptable": Problem(406, "No such representation", "Accept `application/json`."),
     "conflict": Problem(409, "The present state forbids it", "Read the thing again, then decide."),
     "customer-has-orders": Problem(409, "The customer has orders", "Delete the customer's orders first."),
+    "reference-taken": Problem(
+        409,
+        "The reference is another's already",
+        "Read the thing that `existing` names: it may be the one you mean. Or send another `reference`.",
+    ),
+    "idempotency-key-in-use": Problem(
+        409,
+        "A request with this Idempotency-Key is under way",
+        "Send it again, with the same key, after the time in `Retry-After`; you get the answer of the first.",
+        retry_after=1,
+    ),
+    "idempotency-answer-gone": Problem(
+        409,
+        "It was done, and its answer was not kept",
+        "The answer held a secret. If you lost it, revoke what was made, and ask for another with a new key.",
+    ),
     "stale": Problem(412, "It has changed since you read it", "Read it again, then decide."),
     "too-large": Problem(413, "The body is too large", "Send less; `detail` names the limit."),
     "unsupported-media-type": Problem(415, "The body has the wrong type", "Send `Content-Type: application/json`."),
+    "idempotency-key-reused": Problem(
+        422,
+        "The Idempotency-Key belongs to another request",
+        "Make a new key for each thing that you want done; use one again only to repeat the very same request.",
+    ),
+    "precondition-required": Problem(
+        428,
+        "If-Match is missing",
+        "Read the thing, then send `If-Match` with the `ETag` that came with it.",
+    ),
     "internal-error": Problem(
         500, "Something went wrong on our side", "Try again; if it goes on, report the request id."
     ),
-    "unavailable": Problem(503, "Temporarily not available", "Try again after the time in `Retry-After`."),
+    "unavailable": Problem(
+        503, "Temporarily not available", "Try again after the time in `Retry-After`.", retry_after=5
+    ),
 }
 
 BY_STATUS = {
@@ -88,9 +118,6 @@ BY_STATUS = {
     500: "internal-error",
     503: "unavailable",
 }
-
-# Seconds a client is told to wait when something we depend on is away.
-RETRY_AFTER = "5"
 
 
 def wants_page(request: Any) -> bool:
@@ -127,8 +154,8 @@ def respond(request: Any, code: str, detail: str, *, headers: Any = (), **member
         response.content_type = CONTENT_TYPE
         response.charset = None
         response.body = orjson.dumps(body)
-    if problem.status == 503:
-        response.headers["Retry-After"] = RETRY_AFTER
+    if problem.retry_after is not None:
+        response.headers["Retry-After"] = str(problem.retry_after)
     if problem.status == 401:
         given = "Authorization" in request.headers
         response.headers["WWW-Authenticate"] = 'Bearer realm="customer-orders"' + (
@@ -145,6 +172,8 @@ def domain_error(error: errors.DomainError, request: Any) -> Response:
         members["errors"] = [
             {"location": wrong.location, "name": wrong.name, "description": wrong.description} for wrong in error.errors
         ]
+    if isinstance(error, errors.Conflict) and error.existing is not None:
+        members["existing"] = error.existing
     return respond(request, error.code, error.detail, **members)
 
 

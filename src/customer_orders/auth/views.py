@@ -70,6 +70,7 @@ def start_sign_in(request: Any) -> Any:
     query=schemas.CallbackQuery,
     returns=schemas.SignedIn,
     produces=("application/json", "text/html"),
+    secret=True,
     problems=("sign-in-expired", "sign-in-refused", "no-role"),
 )
 def finish_sign_in(request: Any) -> Any:
@@ -80,7 +81,6 @@ def finish_sign_in(request: Any) -> Any:
     if request.method == "HEAD":
         # whoever only looks must not spend the code
         return request.response
-    request.response.headers["Cache-Control"] = "no-store"
     identity = _identify(request)
     settings = section(request.registry, "auth")
     user = services.sign_in(request.dbsession, request.context.name, identity, settings)
@@ -153,11 +153,11 @@ def _pair(request: Any, user_id: int) -> dict[str, str]:
     permission=NO_PERMISSION_REQUIRED,
     body=schemas.RefreshBody,
     returns=schemas.Tokens,
+    secret=True,
     problems=("invalid-refresh-token",),
 )
 def refresh_tokens(request: Any) -> dict[str, str]:
     """Spend a refresh token for a new pair."""
-    request.response.headers["Cache-Control"] = "no-store"
     user = services.spend_refresh_token(request.dbsession, request.validated["body"]["refresh"])
     return _pair(request, user.id)
 

@@ -5,21 +5,28 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, String
+from sqlalchemy import JSON, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from customer_orders.db import Base, primary_key
+from customer_orders.db import Base, Versioned, primary_key
 
 
-class Customer(Base):
+class Customer(Versioned, Base):
     """A person who orders. ``phone_number``: E.164; ``language``: BCP 47."""
 
     __tablename__ = "customers"
+    __table_args__ = (
+        # what lists are filtered and ordered by
+        Index(None, "phone_number", "id"),
+        Index(None, "created_at", "id"),
+        Index(None, "updated_at", "id"),
+        Base.__table_args__,
+    )
 
     id: Mapped[int] = primary_key()
     username: Mapped[str] = mapped_column(String(255))
     phone_number: Mapped[str] = mapped_column(String(32))
-    reference: Mapped[str | None] = mapped_column(String(255))
+    reference: Mapped[str | None] = mapped_column(String(255), index=True, unique=True)
     # the attribute `metadata` is taken by SQLAlchemy
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, default=dict)
     language: Mapped[str | None] = mapped_column(String(35))

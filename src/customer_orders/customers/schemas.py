@@ -12,12 +12,14 @@ from customer_orders.api.fields import (
     Integer,
     Language,
     Metadata,
+    MetadataFilter,
     Phone,
     Text,
     Timestamp,
     node,
     partial,
 )
+from customer_orders.api.paging import UNINDEXED, ListQuery
 from customer_orders.customers.models import Customer
 
 
@@ -39,6 +41,19 @@ class CustomerBody(Body):
 
 
 CustomerPatch = partial(CustomerBody)
+
+
+class CustomerQuery(ListQuery):
+    """What the list of customers can be asked for."""
+
+    phone = node(Phone(), "Phone number in any way people write it.", missing=colander.drop)
+    q = node(Text(), f"Part of the name, in capitals or not. {UNINDEXED}", missing=colander.drop)
+    metadata = node(
+        MetadataFilter(),
+        f"Value of a key in metadata; write the key's own name for `key`. {UNINDEXED}",
+        name="metadata.key",
+        missing=colander.drop,
+    )
 
 
 class CustomerRead(colander.MappingSchema):

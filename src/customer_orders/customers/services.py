@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import select
@@ -14,12 +14,26 @@ from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
 from customer_orders.errors import Conflict, NotFound
 from customer_orders.events import CustomerFacts
+from customer_orders.keyset import Page, Wanted, common_filters, page
+
+FILTERS = {
+    **common_filters(Customer),
+    "phone": lambda value: Customer.phone_number == value,
+}
+SEARCHES = {
+    "q": lambda value: lambda found: found.where(Customer.username.icontains(value, autoescape=True)),
+    "metadata.key": lambda value: lambda found: found.where(*db.has_metadata(Customer.extra, value)),
+}
 
 
-def list_customers(session: Session, *, limit: int, cursor: int | None) -> Sequence[Customer]:
-    """A page of customers, newest first; one more than ``limit`` if there are more."""
-    found: Sequence[Customer] = db.keyset(session, select(Customer), Customer.id, limit, cursor)
-    return found
+def list_customers(session: Session, wanted: Wanted) -> Page:
+    """A page of customers."""
+    return page(session, Customer, wanted, FILTERS, SEARCHES)
+
+
+def customers_by_id(session: Session, ids: Collection[int]) -> dict[int, Customer]:
+    """Those of the customers that there are, in one query."""
+    return {found.id: found for found in session.scalars(select(Customer).where(Customer.id.in_(ids)))}
 
 
 def read_customer(session: Session, customer_id: int, *, lock: bool = False) -> Customer:
@@ -31,27 +45,42 @@ def read_customer(session: Session, customer_id: int, *, lock: bool = False) -> 
 
 
 def create_customer(session: Session, values: Mapping[str, Any]) -> Customer:
-    """A new customer."""
+    """A new customer. Raises ``Conflict`` if another has the reference."""
     now = db.now(session)
     created = Customer(created_at=now, updated_at=now, extra={}, sms_opt_out=False)
-    _assign(created, values)
-    session.add(created)
-    session.flush()
+    with db.unique_reference(session, Customer, values.get("reference")):
+        _assign(created, values)
+        session.add(created)
     return created
 
 
-def change_customer(session: Session, customer_id: int, values: Mapping[str, Any], *, merge: bool) -> Customer:
-    """Change what ``values`` names. ``merge``: metadata is merged, as in a PATCH. Raises ``NotFound``."""
+def change_customer(
+    session: Session,
+    customer_id: int,
+    values: Mapping[str, Any],
+    *,
+    merge: bool,
+    versions: Collection[int] | None = None,
+) -> Customer:
+    """Change what ``values`` names.
+
+    :param merge: whether metadata is merged, as in a PATCH.
+    :param versions: those of which the caller wants to change one; None: any.
+
+    Raises ``NotFound``, ``Stale``, or ``Conflict`` if another has the reference.
+    """
     found = read_customer(session, customer_id, lock=True)
-    _assign(found, values, merge=merge)
-    found.updated_at = db.now(session)
-    session.flush()
+    db.require_version(found, versions)
+    with db.unique_reference(session, Customer, values.get("reference")):
+        _assign(found, values, merge=merge)
+        found.updated_at = db.now(session)
     return found
 
 
-def delete_customer(session: Session, customer_id: int) -> None:
-    """Delete a customer. Raises ``NotFound``, or ``Conflict`` while orders name them."""
+def delete_customer(session: Session, customer_id: int, *, versions: Collection[int] | None = None) -> None:
+    """Delete a customer. Raises ``NotFound``, ``Stale``, or ``Conflict`` while orders name them."""
     found = read_customer(session, customer_id, lock=True)
+    db.require_version(found, versions)
     session.delete(found)
     try:
         session.flush()

@@ -7,9 +7,11 @@ from typing import Any
 from pyramid.httpexceptions import HTTPNoContent
 
 from customer_orders.api import Service, created
-from customer_orders.api.paging import PageQuery, respond
+from customer_orders.api.conditional import required_versions, tell
+from customer_orders.api.paging import link, wanted
 from customer_orders.auth.policy import Permission
 from customer_orders.customers import schemas, services
+from customer_orders.customers.models import Customer
 from customer_orders.customers.resources import CustomerItem, Customers
 
 customers = Service("customers", "/api/customers/", tag="customers", factory=Customers)
@@ -18,11 +20,22 @@ customer = Service("customer", "/api/customers/{id}", tag="customers", factory=C
 READ, WRITE = Permission.CUSTOMERS_READ, Permission.CUSTOMERS_WRITE
 
 
-@customers.get(permission=READ, operation_id="customers_list", query=PageQuery, returns=[schemas.CustomerRead])
+def _one(request: Any, found: Customer) -> dict[str, Any]:
+    tell(request, found.version)
+    return schemas.customer(found)
+
+
+@customers.get(
+    permission=READ,
+    operation_id="customers_list",
+    query=schemas.CustomerQuery,
+    returns=[schemas.CustomerRead],
+)
 def list_customers(request: Any) -> list[dict[str, Any]]:
-    """List customers, newest first."""
-    found = services.list_customers(request.dbsession, **request.validated["query"])
-    return respond(request, found, schemas.customer)
+    """List customers, newest first unless told."""
+    found = services.list_customers(request.dbsession, wanted(request))
+    link(request, found)
+    return [schemas.customer(item) for item in found.items]
 
 
 @customers.post(
@@ -31,18 +44,20 @@ def list_customers(request: Any) -> list[dict[str, Any]]:
     body=schemas.CustomerBody,
     status=201,
     returns=schemas.CustomerRead,
+    tagged=True,
+    problems=("reference-taken",),
 )
 def create_customer(request: Any) -> dict[str, Any]:
     """Create a customer."""
     made = services.create_customer(request.dbsession, request.validated["body"])
     created(request, made.id)
-    return schemas.customer(made)
+    return _one(request, made)
 
 
-@customer.get(permission=READ, operation_id="customers_read", returns=schemas.CustomerRead)
+@customer.get(permission=READ, operation_id="customers_read", returns=schemas.CustomerRead, tagged=True)
 def read_customer(request: Any) -> dict[str, Any]:
     """Read a customer."""
-    return schemas.customer(services.read_customer(request.dbsession, request.context.id))
+    return _one(request, services.read_customer(request.dbsession, request.context.id))
 
 
 @customer.put(
@@ -50,14 +65,15 @@ def read_customer(request: Any) -> dict[str, Any]:
     operation_id="customers_update",
     body=schemas.CustomerBody,
     returns=schemas.CustomerRead,
+    tagged=True,
+    problems=("reference-taken",),
 )
 def replace_customer(request: Any) -> dict[str, Any]:
     """Replace a customer.
 
     An optional field left out keeps its value; null clears it.
     """
-    values = request.validated["body"]
-    return schemas.customer(services.change_customer(request.dbsession, request.context.id, values, merge=False))
+    return _changed(request, merge=False)
 
 
 @customer.patch(
@@ -65,18 +81,36 @@ def replace_customer(request: Any) -> dict[str, Any]:
     operation_id="customers_partial_update",
     body=schemas.CustomerPatch,
     returns=schemas.CustomerRead,
+    tagged=True,
+    problems=("reference-taken",),
 )
 def change_customer(request: Any) -> dict[str, Any]:
     """Change some fields of a customer.
 
     Metadata is merged; null removes a key.
     """
-    values = request.validated["body"]
-    return schemas.customer(services.change_customer(request.dbsession, request.context.id, values, merge=True))
+    return _changed(request, merge=True)
 
 
-@customer.delete(permission=WRITE, operation_id="customers_delete", status=204, problems=("customer-has-orders",))
+def _changed(request: Any, *, merge: bool) -> dict[str, Any]:
+    changed = services.change_customer(
+        request.dbsession,
+        request.context.id,
+        request.validated["body"],
+        merge=merge,
+        versions=required_versions(request),
+    )
+    return _one(request, changed)
+
+
+@customer.delete(
+    permission=WRITE,
+    operation_id="customers_delete",
+    status=204,
+    tagged=True,
+    problems=("customer-has-orders",),
+)
 def delete_customer(request: Any) -> Any:
     """Delete a customer who has no orders."""
-    services.delete_customer(request.dbsession, request.context.id)
+    services.delete_customer(request.dbsession, request.context.id, versions=required_versions(request))
     return HTTPNoContent()

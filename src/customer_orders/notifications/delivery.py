@@ -22,6 +22,7 @@ from sqlalchemy import and_, or_, select, update
 from zope.interface import implementer
 
 from customer_orders import db
+from customer_orders.api import idempotency
 from customer_orders.db import Database
 from customer_orders.interfaces import (
     ChannelDown,
@@ -99,6 +100,13 @@ class Outbox:
         claim = self._claim(notification_id)
         if claim is not None:
             self._record(claim, self._send(claim))
+
+    def sweep(self) -> None:
+        """Delete idempotency keys that were kept long enough."""
+        while True:
+            with self.database.transaction() as session:
+                if idempotency.sweep(session) < idempotency.SWEPT:
+                    return
 
     def _record(self, claim: Claim, outcome: Outcome) -> None:
         """Record, and try again while the database does not let us: a forgotten receipt is a message sent twice."""

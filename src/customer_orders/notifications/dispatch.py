@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from customer_orders.interfaces import IDispatcher
 log = logging.getLogger(__name__)
 
 BATCH = 100
+# Seconds between two sweeps.
+SWEEP = 60
 # Seconds that stop() waits for the message in flight.
 DRAIN = 20
 
@@ -63,6 +66,7 @@ class _Loop(threading.Thread):
         super().__init__(name="outbox", daemon=True)
         self.outbox, self.poll_interval = outbox, poll_interval
         self.wake, self.stopping = threading.Event(), threading.Event()
+        self.sweep_at = time.monotonic()
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -78,6 +82,9 @@ class _Loop(threading.Thread):
                 if self.stopping.is_set():
                     return False
                 self.outbox.deliver(notification_id)
+            if time.monotonic() >= self.sweep_at:
+                self.sweep_at = time.monotonic() + SWEEP
+                self.outbox.sweep()
         except Exception:
             # The database may be away; the rows keep everything, so the next round goes on.
             log.exception("a round of deliveries ended early; the next one goes on")

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, Index, String, Text, literal_column
 from sqlalchemy.orm import Mapped, mapped_column
 
 from customer_orders.db import Base, BigInt, FourPlaces, primary_key
@@ -32,6 +32,7 @@ class Notification(Base):
     ``order_id`` becomes null when the order is deleted. ``attempts`` counts those that were begun, less those that
     found the whole channel down.
     ``lease_owner`` names the attempt that may record its result, until ``lease_expires_at``.
+    ``version`` counts changes.
     """
 
     __tablename__ = "notifications"
@@ -40,6 +41,8 @@ class Notification(Base):
         Index(None, "status", "next_attempt_at"),
         # the last message about an order
         Index(None, "order_id", "id"),
+        # orders by what became of their last message
+        Index(None, "status", "order_id"),
         Base.__table_args__,
     )
 
@@ -60,6 +63,7 @@ class Notification(Base):
     reference: Mapped[str | None] = mapped_column(String(255), index=True)
     cost_amount: Mapped[Decimal | None] = mapped_column(FourPlaces)
     cost_currency: Mapped[str | None] = mapped_column(String(3))
+    version: Mapped[int] = mapped_column(default=1, server_default="1", onupdate=literal_column("version + 1"))
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import colander
@@ -27,6 +28,14 @@ class NotificationSummary(colander.MappingSchema):
     cost = CostRead(description="What the provider charged, if it said.", nullable=True)
     notifier = node(Text(), "Who sent it last.", nullable=True)
     updated_at = node(Timestamp(), "When this last changed.")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of the last message about something. ``version`` grows with each change of any message about it."""
+
+    summary: dict[str, Any] | None = None
+    version: int = 0
 
 
 def summary(found: Notification) -> dict[str, Any]:

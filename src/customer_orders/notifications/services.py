@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, exists, func, select, update
+from sqlalchemy.orm import Session, aliased
 
 from customer_orders import db
 from customer_orders.events import OrderDeleted, OrderPlaced
 from customer_orders.notifications.models import Notification, Status
-from customer_orders.notifications.schemas import summary
+from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
 
 log = logging.getLogger(__name__)
@@ -81,10 +81,22 @@ def cancel_for_order(session: Session, event: OrderDeleted) -> None:
     )
 
 
-def summaries(session: Session, order_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+def summaries(session: Session, order_ids: Sequence[int]) -> dict[int, Told]:
     """What became of the last message about each order, in one query."""
     if not order_ids:
         return {}
-    last = select(func.max(Notification.id)).where(Notification.order_id.in_(order_ids)).group_by(Notification.order_id)
-    found = session.scalars(select(Notification).where(Notification.id.in_(last)))
-    return {one.order_id: summary(one) for one in found if one.order_id is not None}
+    last = (
+        select(func.max(Notification.id).label("id"), func.sum(Notification.version).label("version"))
+        .where(Notification.order_id.in_(order_ids))
+        .group_by(Notification.order_id)
+        .subquery()
+    )
+    found = session.execute(select(Notification, last.c.version).join(last, last.c.id == Notification.id))
+    return {one.order_id: Told(summary(one), int(version)) for one, version in found if one.order_id is not None}
+
+
+def orders_told(status: str) -> Select[Any]:
+    """Ids of the orders of whose last message this became."""
+    later = aliased(Notification)
+    superseded = exists().where(later.order_id == Notification.order_id, later.id > Notification.id)
+    return select(Notification.order_id).where(Notification.status == status, ~superseded)

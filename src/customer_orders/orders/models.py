@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from customer_orders.db import Base, BigInt, primary_key
+from customer_orders.db import Base, BigInt, Versioned, primary_key
 
 
-class Order(Base):
+class Order(Versioned, Base):
     """Something a customer ordered. ``amount``: minor units of ``currency`` (ISO 4217)."""
 
     __tablename__ = "orders"
@@ -19,6 +19,10 @@ class Order(Base):
         CheckConstraint("amount >= 0", name="amount_not_negative"),
         # a customer's orders, newest first, cost the same as everyone's
         Index(None, "customer_id", "id"),
+        # what else lists are filtered and ordered by
+        Index(None, "status", "id"),
+        Index(None, "created_at", "id"),
+        Index(None, "updated_at", "id"),
         Base.__table_args__,
     )
 
@@ -28,7 +32,7 @@ class Order(Base):
     amount: Mapped[int] = mapped_column(BigInt)
     currency: Mapped[str] = mapped_column(String(3))
     status: Mapped[str] = mapped_column(String(16), default="placed")
-    reference: Mapped[str | None] = mapped_column(String(255))
+    reference: Mapped[str | None] = mapped_column(String(255), index=True, unique=True)
     # the attribute `metadata` is taken by SQLAlchemy
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, default=dict)
     created_at: Mapped[datetime]

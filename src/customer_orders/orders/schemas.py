@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import colander
@@ -10,16 +9,23 @@ import colander
 from customer_orders.api.fields import (
     Body,
     Currency,
+    Expandable,
     Integer,
     Metadata,
+    MetadataFilter,
+    Phone,
     Text,
     Timestamp,
     Word,
     node,
     partial,
 )
+from customer_orders.api.paging import UNINDEXED, ListQuery
+from customer_orders.customers import schemas as customers
+from customer_orders.customers.models import Customer
 from customer_orders.money import MAX_AMOUNT
-from customer_orders.notifications.schemas import NotificationSummary
+from customer_orders.notifications.models import Status
+from customer_orders.notifications.schemas import NotificationSummary, Told
 from customer_orders.orders.models import Order
 
 
@@ -46,6 +52,32 @@ class OrderBody(Body):
 
 
 OrderPatch = partial(OrderBody)
+
+
+class ExpandQuery(colander.MappingSchema):
+    """What else an answer may hold."""
+
+    expand = node(Word("customer"), "What to show in full instead of its id.", missing=colander.drop)
+
+
+class OrderQuery(ListQuery, ExpandQuery):
+    """What the list of orders can be asked for."""
+
+    status = node(Word("placed"), "Where the order stands.", missing=colander.drop)
+    customer = node(Integer(1), "Id of the customer.", missing=colander.drop)
+    phone = node(Phone(), "The customer's phone number in any way people write it.", missing=colander.drop)
+    notification_status = node(Word(*Status), "What became of the last message.", missing=colander.drop)
+    q = node(
+        Text(),
+        f"Part of the item or of the customer's name, in capitals or not. {UNINDEXED}",
+        missing=colander.drop,
+    )
+    metadata = node(
+        MetadataFilter(),
+        f"Value of a key in metadata; write the key's own name for `key`. {UNINDEXED}",
+        name="metadata.key",
+        missing=colander.drop,
+    )
 
 
 class OrderRead(colander.MappingSchema):
@@ -88,18 +120,26 @@ class OrderRead(colander.MappingSchema):
     updated_at = node(Timestamp(), "When it last changed.")
 
 
-def order(found: Order, notification: Mapping[str, Any] | None) -> dict[str, Any]:
-    """An order as JSON, with the summary of its last message."""
+class OrderExpanded(OrderRead):
+    """An order, its customer in full where asked for."""
+
+    customer = node(
+        Expandable(), "Id of the customer; with `expand=customer` the customer, as `GET /customers/{id}` shows them."
+    )
+
+
+def order(found: Order, told: Told, customer: Customer | None = None) -> dict[str, Any]:
+    """An order as JSON, with what became of its last message; and its customer in full, if given."""
     return {
         "id": found.id,
         "item": found.item,
         "amount": found.amount,
-        "customer": found.customer_id,
+        "customer": found.customer_id if customer is None else customers.customer(customer),
         "currency": found.currency,
         "reference": found.reference,
         "metadata": found.extra,
         "status": found.status,
-        "notification": notification,
+        "notification": told.summary,
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }

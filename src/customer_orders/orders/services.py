@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from customer_orders import db
@@ -14,13 +14,30 @@ from customer_orders.customers.models import Customer
 from customer_orders.customers.services import facts as customer_facts
 from customer_orders.errors import FieldError, Invalid, NotFound
 from customer_orders.events import OrderDeleted, OrderFacts, OrderPlaced, announce
+from customer_orders.keyset import Page, Wanted, common_filters, page
+from customer_orders.notifications.services import orders_told
 from customer_orders.orders.models import Order
 
+FILTERS = {
+    **common_filters(Order),
+    "status": lambda value: Order.status == value,
+    "customer": lambda value: Order.customer_id == value,
+    "phone": lambda value: Order.customer_id.in_(select(Customer.id).where(Customer.phone_number == value)),
+    "notification_status": lambda value: Order.id.in_(orders_told(value)),
+}
+SEARCHES = {
+    "q": lambda value: (
+        lambda found: found.join(Customer, Customer.id == Order.customer_id).where(
+            or_(Order.item.icontains(value, autoescape=True), Customer.username.icontains(value, autoescape=True))
+        )
+    ),
+    "metadata.key": lambda value: lambda found: found.where(*db.has_metadata(Order.extra, value)),
+}
 
-def list_orders(session: Session, *, limit: int, cursor: int | None) -> Sequence[Order]:
-    """A page of orders, newest first; one more than ``limit`` if there are more."""
-    found: Sequence[Order] = db.keyset(session, select(Order), Order.id, limit, cursor)
-    return found
+
+def list_orders(session: Session, wanted: Wanted) -> Page:
+    """A page of orders."""
+    return page(session, Order, wanted, FILTERS, SEARCHES)
 
 
 def read_order(session: Session, order_id: int, *, lock: bool = False) -> Order:
@@ -36,14 +53,15 @@ def create_order(session: Session, values: Mapping[str, Any], *, currency: str) 
 
     :param currency: ISO 4217 code where ``values`` names none.
 
-    Raises ``Invalid`` naming ``customer`` if there is no such customer.
+    Raises ``Invalid`` naming ``customer`` if there is no such customer, or ``Conflict`` if another order has the
+    reference.
     """
     customer = _customer(session, values["customer"])
     now = db.now(session)
     placed = Order(created_at=now, updated_at=now, extra={}, currency=currency, status="placed")
-    _assign(placed, values, currency=currency)
-    session.add(placed)
-    session.flush()
+    with db.unique_reference(session, Order, values.get("reference")):
+        _assign(placed, values, currency=currency)
+        session.add(placed)
     announce(
         session,
         OrderPlaced(
@@ -54,23 +72,37 @@ def create_order(session: Session, values: Mapping[str, Any], *, currency: str) 
     return placed
 
 
-def change_order(session: Session, order_id: int, values: Mapping[str, Any], *, currency: str, merge: bool) -> Order:
-    """Change what ``values`` names. ``merge``: metadata is merged, as in a PATCH.
+def change_order(
+    session: Session,
+    order_id: int,
+    values: Mapping[str, Any],
+    *,
+    currency: str,
+    merge: bool,
+    versions: Collection[int] | None = None,
+) -> Order:
+    """Change what ``values`` names.
 
-    Raises ``NotFound``, or ``Invalid`` naming ``customer`` if there is no such customer.
+    :param merge: whether metadata is merged, as in a PATCH.
+    :param versions: those of which the caller wants to change one; None: any.
+
+    Raises ``NotFound``, ``Stale``, ``Invalid`` naming ``customer`` if there is no such customer, or ``Conflict`` if
+    another order has the reference.
     """
     found = read_order(session, order_id, lock=True)
+    db.require_version(found, versions)
     if "customer" in values:
         _customer(session, values["customer"])
-    _assign(found, values, currency=currency, merge=merge)
-    found.updated_at = db.now(session)
-    session.flush()
+    with db.unique_reference(session, Order, values.get("reference")):
+        _assign(found, values, currency=currency, merge=merge)
+        found.updated_at = db.now(session)
     return found
 
 
-def delete_order(session: Session, order_id: int) -> None:
-    """Delete an order, announced as ``OrderDeleted`` before its row goes. Raises ``NotFound``."""
+def delete_order(session: Session, order_id: int, *, versions: Collection[int] | None = None) -> None:
+    """Delete an order, announced as ``OrderDeleted`` before its row goes. Raises ``NotFound`` or ``Stale``."""
     found = read_order(session, order_id, lock=True)
+    db.require_version(found, versions)
     announce(session, OrderDeleted(order_id))
     session.delete(found)
     session.flush()

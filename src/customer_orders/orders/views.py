@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pyramid.httpexceptions import HTTPNoContent
 
 from customer_orders.api import Service, created
-from customer_orders.api.paging import PageQuery, respond
+from customer_orders.api.conditional import required_versions, tell
+from customer_orders.api.paging import link, wanted
 from customer_orders.auth.policy import Permission
+from customer_orders.customers.services import customers_by_id
+from customer_orders.notifications.schemas import Told
 from customer_orders.notifications.services import summaries
 from customer_orders.orders import schemas, services
 from customer_orders.orders.models import Order
@@ -25,16 +29,32 @@ def _currency(request: Any) -> str:
     return str(section(request.registry, "orders").currency)
 
 
-def _one(request: Any, found: Order) -> dict[str, Any]:
-    return schemas.order(found, summaries(request.dbsession, [found.id]).get(found.id))
-
-
-@orders.get(permission=READ, operation_id="orders_list", query=PageQuery, returns=[schemas.OrderRead])
-def list_orders(request: Any) -> list[dict[str, Any]]:
-    """List orders, newest first."""
-    found = services.list_orders(request.dbsession, **request.validated["query"])
+def _shown(request: Any, found: Sequence[Order]) -> list[dict[str, Any]]:
+    """Orders as JSON: two queries more, whatever their number, and one for their customers if asked for."""
     told = summaries(request.dbsession, [item.id for item in found])
-    return respond(request, found, lambda item: schemas.order(item, told.get(item.id)))
+    expanded = {}
+    if "expand" in request.validated.get("query", ()):
+        expanded = customers_by_id(request.dbsession, {item.customer_id for item in found})
+    return [schemas.order(item, told.get(item.id, Told()), expanded.get(item.customer_id)) for item in found]
+
+
+def _one(request: Any, found: Order) -> dict[str, Any]:
+    told = summaries(request.dbsession, [found.id]).get(found.id, Told())
+    tell(request, found.version, told.version)
+    return schemas.order(found, told)
+
+
+@orders.get(
+    permission=READ,
+    operation_id="orders_list",
+    query=schemas.OrderQuery,
+    returns=[schemas.OrderExpanded],
+)
+def list_orders(request: Any) -> list[dict[str, Any]]:
+    """List orders, newest first unless told."""
+    found = services.list_orders(request.dbsession, wanted(request))
+    link(request, found)
+    return _shown(request, found.items)
 
 
 @orders.post(
@@ -43,6 +63,8 @@ def list_orders(request: Any) -> list[dict[str, Any]]:
     body=schemas.OrderBody,
     status=201,
     returns=schemas.OrderRead,
+    tagged=True,
+    problems=("reference-taken",),
 )
 def create_order(request: Any) -> dict[str, Any]:
     """Place an order; the customer gets one SMS."""
@@ -51,13 +73,30 @@ def create_order(request: Any) -> dict[str, Any]:
     return _one(request, placed)
 
 
-@order.get(permission=READ, operation_id="orders_read", returns=schemas.OrderRead)
+@order.get(
+    permission=READ,
+    operation_id="orders_read",
+    query=schemas.ExpandQuery,
+    returns=schemas.OrderExpanded,
+    tagged=True,
+)
 def read_order(request: Any) -> dict[str, Any]:
-    """Read an order."""
-    return _one(request, services.read_order(request.dbsession, request.context.id))
+    """Read an order.
+
+    With `expand` there is no ETag: what it would speak of is not the order's alone.
+    """
+    found = services.read_order(request.dbsession, request.context.id)
+    return _shown(request, [found])[0] if request.validated["query"] else _one(request, found)
 
 
-@order.put(permission=WRITE, operation_id="orders_update", body=schemas.OrderBody, returns=schemas.OrderRead)
+@order.put(
+    permission=WRITE,
+    operation_id="orders_update",
+    body=schemas.OrderBody,
+    returns=schemas.OrderRead,
+    tagged=True,
+    problems=("reference-taken",),
+)
 def replace_order(request: Any) -> dict[str, Any]:
     """Replace an order.
 
@@ -71,6 +110,8 @@ def replace_order(request: Any) -> dict[str, Any]:
     operation_id="orders_partial_update",
     body=schemas.OrderPatch,
     returns=schemas.OrderRead,
+    tagged=True,
+    problems=("reference-taken",),
 )
 def change_order(request: Any) -> dict[str, Any]:
     """Change some fields of an order.
@@ -87,15 +128,16 @@ def _changed(request: Any, *, merge: bool) -> dict[str, Any]:
         request.validated["body"],
         currency=_currency(request),
         merge=merge,
+        versions=required_versions(request),
     )
     return _one(request, changed)
 
 
-@order.delete(permission=WRITE, operation_id="orders_delete", status=204)
+@order.delete(permission=WRITE, operation_id="orders_delete", status=204, tagged=True)
 def delete_order(request: Any) -> Any:
     """Delete an order.
 
     A message still queued for it is cancelled; what was sent stays on record.
     """
-    services.delete_order(request.dbsession, request.context.id)
+    services.delete_order(request.dbsession, request.context.id, versions=required_versions(request))
     return HTTPNoContent()

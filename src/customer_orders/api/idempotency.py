@@ -1,0 +1,132 @@
+"""``Idempotency-Key``: a POST that is repeated with the same key creates once, and gets the same answer again.
+
+The answer is kept in the transaction of what it tells of: either both are there or neither. Only an answer of success
+is kept; whatever failed may be tried again with the same key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+from pyramid.response import Response
+from sqlalchemy import JSON, String, Text, UniqueConstraint, delete, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from customer_orders import db
+from customer_orders.db import Base, primary_key
+from customer_orders.errors import Conflict, DomainError, FieldError, Invalid
+from customer_orders.settings import section
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"
+# Headers of an answer that are kept with it.
+KEPT = ("Location", "ETag")
+# Keys that one sweep deletes at most, so that it keeps no writer waiting.
+SWEPT = 1000
+
+View = Callable[[Any, Any], Any]
+
+
+class IdempotencyKey(Base):
+    """A key, what was asked with it, and the answer. ``body`` is null for an answer that carries a secret.
+
+    ``principal``: who asked; ``operation``: method and route pattern; ``fingerprint``: SHA-256 of path and body.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (UniqueConstraint("principal", "operation", "key"), Base.__table_args__)
+
+    id: Mapped[int] = primary_key()
+    principal: Mapped[str] = mapped_column(String(64))
+    operation: Mapped[str] = mapped_column(String(255))
+    key: Mapped[str] = mapped_column(String(255))
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int]
+    headers: Mapped[dict[str, str]] = mapped_column(JSON)
+    body: Mapped[str | None] = mapped_column(Text)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+def once(view: View, *, secret: bool) -> View:
+    """A view that does its work once for each key. ``secret``: its answer carries one, and is not kept."""
+
+    def answer(context: Any, request: Any) -> Any:
+        key, principal = request.headers.get(HEADER), request.authenticated_userid
+        # who has no name shares no key with others who have none
+        if key is None or principal is None:
+            return view(context, request)
+        if not re.fullmatch("[ -~]{1,255}", key):
+            raise Invalid([FieldError(HEADER, "Must be 1 to 255 printable ASCII characters.", "header")])
+        session = request.dbsession
+        scope = {
+            "principal": principal,
+            "operation": f"{request.method} {request.matched_route.pattern}",
+            "key": key,
+        }
+        _hold(session, scope)
+        fingerprint, now = _fingerprint(request), db.now(session)
+        kept = session.scalar(select(IdempotencyKey).filter_by(**scope))
+        if kept is not None and kept.expires_at > now:
+            return _again(kept, fingerprint)
+        response = view(context, request)
+        if response.status_int < 400:
+            session.execute(delete(IdempotencyKey).filter_by(**scope))
+            session.add(
+                IdempotencyKey(
+                    **scope,
+                    fingerprint=fingerprint,
+                    status=response.status_int,
+                    headers={name: response.headers[name] for name in KEPT if name in response.headers},
+                    body=None if secret else response.text,
+                    expires_at=now + timedelta(seconds=section(request.registry, "api").idempotency_seconds),
+                )
+            )
+            session.flush()
+        return response
+
+    return answer
+
+
+def _hold(session: Session, scope: dict[str, str]) -> None:
+    """Keep others with the same key out until this transaction ends. Raises ``Conflict`` if one is at it.
+
+    On SQLite, where one writes at a time, they have waited by now, and find the answer.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        digest = hashlib.sha256("\0".join(scope.values()).encode()).digest()
+        number = int.from_bytes(digest[:8], "big", signed=True)
+        if not session.scalar(select(func.pg_try_advisory_xact_lock(number))):
+            raise Conflict(f"A request with this {HEADER} is under way.", code="idempotency-key-in-use")
+
+
+def _fingerprint(request: Any) -> str:
+    """What was asked, however its JSON was written."""
+    try:
+        body = orjson.dumps(orjson.loads(request.body), option=orjson.OPT_SORT_KEYS)
+    except ValueError:
+        body = request.body
+    return hashlib.sha256(request.path_info.encode() + b"\0" + body).hexdigest()
+
+
+def _again(kept: IdempotencyKey, fingerprint: str) -> Response:
+    if kept.fingerprint != fingerprint:
+        raise DomainError(f"This {HEADER} was used with another body before.", code="idempotency-key-reused")
+    if kept.body is None:
+        said = f"The request with this {HEADER} was carried out; its answer held a secret, and was not kept."
+        raise Conflict(said, code="idempotency-answer-gone")
+    response = Response(kept.body, status=kept.status, content_type="application/json", charset="UTF-8")
+    response.headers.update({**kept.headers, REPLAYED: "true"})
+    response.headers["Content-Type"] = "application/json"
+    return response
+
+
+def sweep(session: Session) -> int:
+    """Delete keys that were kept long enough, some at a time; tells how many."""
+    old = select(IdempotencyKey.id).where(IdempotencyKey.expires_at <= db.now(session)).limit(SWEPT)
+    gone = session.scalars(delete(IdempotencyKey).where(IdempotencyKey.id.in_(old)).returning(IdempotencyKey.id))
+    return len(gone.all())
