@@ -44,7 +44,7 @@ class Wanted:
     :param count: whether to count what the filters leave, on all pages.
     """
 
-    limit: int = 50
+    limit: int
     position: Position | None = None
     ordering: Ordering = Ordering()
     count: bool = False

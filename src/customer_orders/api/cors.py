@@ -33,7 +33,8 @@ def share(event: Any) -> None:
     """Let the origins of ``api.cors_origins`` read answers of the API. Credentials are none: tokens are no cookies."""
     request, headers = event.request, event.response.headers
     origins = section(request.registry, "api").cors_origins
-    if not origins or not request.path_info.startswith("/api/"):
+    # the environ's path, since not every path can be decoded
+    if not origins or not request.environ.get("PATH_INFO", "").startswith("/api/"):
         return
     # a cache must not hand the answer for one origin to another
     headers["Vary"] = ", ".join(filter(None, [headers.get("Vary"), "Origin"]))
