@@ -15,7 +15,9 @@ JSON = "application/json"
 NOWHERE = ["true", "false", "10.5", "[]", "{}", "[1]", '{"a":1}']
 NOT_TEXT = [*NOWHERE, "0", "-5", "1e3", "1" * 300]
 CONTROLS = [r'"a\u0000b"', r'"\u0000"', r'"a\nb"', r'"a\tb"', r'"\u001b[31m"', r'"\u007f"', r'"\u0085"']
-NOT_A_NAME = [*NOT_TEXT, *CONTROLS, '""', '"   "', r'"\u00a0"', '"' + "x" * 256 + '"']
+# what makes text read as something else than it is: embeddings and overrides of its direction
+DISGUISES = [r'"abc\u202e"', r'"\u202d1"', r'"\u202a"', r'"a\u202b"', r'"\u202c"', '"\u202etxt.exe"']
+NOT_A_NAME = [*NOT_TEXT, *CONTROLS, *DISGUISES, '""', '"   "', r'"\u00a0"', '"' + "x" * 256 + '"']
 NOT_AN_INTEGER = [
     *NOWHERE,
     "-5",
@@ -61,6 +63,8 @@ NOT_METADATA = [
     '{"": "x"}',
     '{" ": "x"}',
     r'{"a\u0000": "x"}',
+    r'{"a\u202e": "x"}',
+    r'{"a": "\u202e"}',
     r'{"a": "\u0000"}',
     r'{"a": "x\ny"}',
     json.dumps({"k" * 41: "x"}),
@@ -109,6 +113,11 @@ UNREADABLE = {
     # JSON, but beyond what a double holds: no parser need take it (RFC 8259, section 6)
     "1e400": b'{"amount": 1e400}',
     "5,000 digits": b'{"amount": %s}' % (b"1" * 5000),
+    "a name twice": b'{"username": "Jane", "username": "Ann"}',
+    "a name twice, alike": b'{"amount": 1, "amount": 1}',
+    "a name twice, once escaped": rb'{"item": "a", "\u0069tem": "b"}',
+    "a name twice, deep inside": b'{"metadata": {"a": {"b": "1", "b": "2"}}}',
+    "a name twice, in an array": b'{"metadata": [{"a": "1", "a": "2"}]}',
     "a plus sign": b'{"amount": +1}',
     "leading zeros": b'{"amount": 007}',
     "hexadecimal": b'{"amount": 0x10}',
@@ -138,6 +147,8 @@ NOT_IDS = [
     "0x1",
     "1_0",
     "abc",
+    str(2**31),
+    str(2**66),
     "%201",
     "1%20",
     "1%0A",
@@ -207,6 +218,8 @@ WRONG_TYPES = [
     "application/json; charset=latin-1",
     "application/json-patch+json",
     "application/merge-patch+json",
+    "application/vnd.api+json",
+    "application/vnd+json",
     "application/jsonx",
     "application/json, text/plain",
     "*/*",
@@ -297,6 +310,24 @@ def test_deep_nesting_is_refused_however_much_a_deployment_takes_in(make_app, da
     for body in (b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b"[" * 900_000):
         assert_problem(send(client, "POST", "/api/customers/", body), 400, "malformed")
     assert client.get("/api/customers/").json == []
+
+
+def test_a_string_of_a_megabyte_is_refused_unread(client, known, stored, subtests):
+    before = stored()
+    for resource, field in REFUSED:
+        an_id, fields = known[resource]
+        body = as_json({**fields, field: '"' + "x" * 1_000_000 + '"'})
+        for method, url in writing(resource, an_id):
+            with subtests.test(method=method, resource=resource, field=field):
+                assert_problem(send(client, method, url, body), 413, "too-large")
+    assert stored() == before
+
+
+def test_the_table_has_its_size():
+    """Each value in every method that takes it; whoever shortens the table has to say so here."""
+    fields = 3 * sum(len(values) for values in REFUSED.values())
+    bodies = 8 * len(UNREADABLE) + 6 * len(WRONG_TYPES)
+    assert fields + bodies + 10 * len(NOT_IDS) + 3 * len(BAD_QUERIES) >= 1_500
 
 
 @pytest.mark.parametrize("resource", ["customers", "orders"])
