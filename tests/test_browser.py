@@ -151,10 +151,29 @@ def test_a_person_gets_a_page_when_a_sign_in_cannot_go_on(context: BrowserContex
     expect(page.get_by_role("heading", name="This sign-in cannot go on")).to_be_visible()
 
 
+def test_from_a_problem_to_what_it_means_and_where(context: BrowserContext, witness: Witness, server: Server) -> None:
+    page = context.new_page()
+    sign_in(page, server)
+    page.get_by_role("link", name="Go on to the dashboard").click()
+    expect(page.get_by_role("status")).to_have_text("jane@shop.example (admin)")
+    problem = send(page, "customers_create", {"username": "Asha", "phone_number": "none"}, status=400)
+    page.goto(problem["type"])
+    expect(page.get_by_role("heading", name="Some input is not valid")).to_be_visible()
+    page.get_by_role("link", name="All problems").click()
+    page.get_by_role("link", name="customer-has-orders").click()
+    page.get_by_role("link", name="DELETE /api/customers/{id}").click()
+    opened = page.locator("#operations-customers-customers_delete")
+    # one answer of the operation leads back to the page
+    expect(opened.get_by_role("link", name="customer-has-orders")).to_have_attribute(
+        "href", "/problems/customer-has-orders"
+    )
+    assert witness.complaints == []
+
+
 def test_pages_fit_the_width_of_a_phone(context: BrowserContext, server: Server) -> None:
     page = context.new_page()
     page.set_viewport_size({"width": 390, "height": 800})
-    for path in ("/", "/login/", "/devtools/inbox", "/problems/not-found"):
+    for path in ("/", "/login/", "/devtools/inbox", "/problems/", "/problems/invalid"):
         page.goto(server.url + path)
         expect(page.get_by_role("main").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 import factories
-from contract import assert_problem, signed_in
-from customer_orders.api.problems import PROBLEMS
+from contract import MEMBERS, assert_problem, signed_in
+from customer_orders.api.catalogue import PROBLEMS
 from customer_orders.events import OrderPlaced
 
 JANE = {"username": "Jane", "phone_number": "0713812939"}
@@ -121,9 +121,47 @@ def test_the_type_of_each_problem_leads_to_its_explanation(anonymous):
     for code, problem in PROBLEMS.items():
         page = anonymous.get(f"/problems/{code}", status=200)
         assert page.content_type == "text/html"
-        assert problem.title in page.html.get_text()
-        assert problem.remedy.partition("`")[0] in page.html.get_text()
+        told = " ".join(page.html.get_text().split())
+        for sentence in (problem.title, problem.meaning, problem.remedy):
+            assert " ".join(sentence.replace("`", "").split()) in told
+        status, _, example = page.html.find("pre").get_text().partition("{")
+        assert f"HTTP status {problem.status}" in status
+        assert ("Retry-After" in status) == (problem.retry_after is not None)
+        shown = json.loads("{" + example)
+        assert shown["type"] == f"http://127.0.0.1:6543/problems/{code}"
+        assert set(shown) >= MEMBERS
     assert_problem(anonymous.get("/problems/nothing", status="*"), 404, "not-found")
+
+
+def test_every_problem_is_listed(anonymous):
+    links = [link["href"] for link in anonymous.get("/problems/").html.find("table").find_all("a")]
+    assert links == [f"/problems/{code}" for code in PROBLEMS]
+
+
+def test_a_page_leads_to_the_operations_of_which_the_document_tells_the_problem(anonymous):
+    document = anonymous.get("/api/api.json").json
+    told = {
+        f"/#/{operation['tags'][0]}/{operation['operationId']}": operation["responses"]
+        for item in document["paths"].values()
+        for method, operation in item.items()
+        if method != "parameters"
+    }
+    for code, problem in PROBLEMS.items():
+        page = anonymous.get(f"/problems/{code}").html
+        linked = {link["href"] for link in page.find_all("a") if link["href"].startswith("/#/")}
+        answering = {
+            url
+            for url, responses in told.items()
+            if f"](/problems/{code})" in responses.get(str(problem.status), {"description": ""})["description"]
+        }
+        assert linked == (set() if "Any path may answer so" in page.get_text() else answering), code
+    # of one that a single operation may answer with, and of one that nobody's path escapes
+    assert [link for link in told if link.endswith("customers_delete")] == [
+        link["href"]
+        for link in anonymous.get("/problems/customer-has-orders").html.find_all("a")
+        if link["href"].startswith("/#/")
+    ]
+    assert "Any path may answer so" in anonymous.get("/problems/internal-error").text
 
 
 def test_a_browser_gets_a_problem_of_a_page_as_a_page(anonymous):

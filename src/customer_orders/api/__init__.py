@@ -24,7 +24,7 @@ from customer_orders.api.idempotency import once
 from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
 from customer_orders.settings import section
 
-__all__ = ["NO_PERMISSION_REQUIRED", "Operation", "Service", "created", "path_id"]
+__all__ = ["NO_PERMISSION_REQUIRED", "Operation", "Service", "created", "operations", "path_id"]
 
 
 JSON_TYPE = re.compile(r"application/json\s*(;\s*charset\s*=\s*\"?utf-?8\"?\s*)?", re.IGNORECASE)
@@ -149,6 +149,18 @@ class Service(cornice.Service):
         if operation.creates:
             kw["decorator"] = functools.partial(once, secret=operation.secret)
         super().add_view(method, view, permission=permission, validators=(operation,), **kw)
+
+
+def operations(registry: Any) -> list[tuple[Service, Operation]]:
+    """Every operation of the application that the document shows, by path."""
+    return [
+        (service, operation)
+        for _, service in sorted(registry.cornice_services.items())
+        if getattr(service, "tags", None)
+        for method, _, args in service.definitions
+        for operation in args["validators"]
+        if isinstance(operation, Operation) and method != "OPTIONS"
+    ]
 
 
 def path_id(request: Any) -> int:

@@ -13,8 +13,9 @@ from cornice_swagger import CorniceSwagger
 from cornice_swagger.converters.schema import ObjectTypeConverter, TypeConverter
 
 from customer_orders.api import NO_PERMISSION_REQUIRED, Operation, Service
+from customer_orders.api.catalogue import PROBLEMS
 from customer_orders.api.fields import MAX_ID, Body
-from customer_orders.api.problems import CONTENT_TYPE, PROBLEMS
+from customer_orders.api.problems import CONTENT_TYPE
 
 BASE_PATH = "/api"
 
@@ -25,8 +26,8 @@ Customers, their orders, and what became of the message about each.
 **Money**: `amount` is an integer in the minor unit of `currency`: 10000 with KES is KES 100.00.
 **Times** are RFC 3339 in UTC. **Slashes**: every path answers with and without the one at its end.
 **Lists** are bare arrays, newest first unless told; the `Link` header leads to the next page.
-**Repeating** a POST does no harm with an `Idempotency-Key`; **changing** what somebody else has just changed, none with
-an `If-Match`.
+**Repeating** a POST with the same `Idempotency-Key` does nothing twice.
+**Changing** something with `If-Match` overwrites nothing that you have not seen.
 **Errors** are `application/problem+json` (RFC 9457) with a stable `code`.
 """
 
@@ -185,7 +186,7 @@ class Document(CorniceSwagger):
             codes.setdefault(PROBLEMS[code].status, []).append(code)
         for status, names in sorted(codes.items()):
             responses[str(status)] = {
-                "description": "; ".join(f"{PROBLEMS[name].title} (`{name}`)" for name in names),
+                "description": "; ".join(f"{PROBLEMS[name].title} ([{name}](/problems/{name}))" for name in names),
                 "schema": {"$ref": "#/definitions/Problem"},
             }
         return responses
