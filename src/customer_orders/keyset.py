@@ -78,7 +78,7 @@ def page(
     rows = select(model).where(*criteria)
     if position is not None:
         rows = rows.where(_beyond(columns, position.values))
-    end = None
+    start = end = None
     found = rows
     if narrowing:
         bare = rows.with_only_columns(*[column for column, _ in columns]).order_by(*order)
@@ -86,14 +86,18 @@ def page(
         found = select(model).join(scanned, scanned.c.id == model.id)
         for narrow in narrowing:
             found = narrow(found)
-        end = session.execute(bare.offset(SCANNED - 1).limit(1)).one_or_none()
+        start = session.execute(bare.limit(1)).first()
+        # the last that was looked at, if there is one beyond it
+        last = session.execute(bare.offset(SCANNED - 1).limit(2)).all()
+        end = last[0] if len(last) == 2 else None
     items = list(session.scalars(found.order_by(*order).limit(wanted.limit + 1)))
     more = len(items) > wanted.limit
     del items[wanted.limit :]
     beyond = wanted.ordering.position
     # where to go on in the direction of this page, and back
     on = beyond(items[-1], before=backward) if more else None if end is None else beyond(end, before=backward)
-    back = beyond(items[0], before=not backward) if items and position is not None else None
+    nearest = items[0] if items else start
+    back = beyond(nearest, before=not backward) if nearest is not None and position is not None else None
     if backward:
         items.reverse()
         on, back = back, on

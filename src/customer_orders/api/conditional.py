@@ -53,5 +53,5 @@ def required_versions(request: Any) -> frozenset[int] | None:
     if tags is None:
         wrong = 'Must be the ETag of what you read, in its quotes, such as "3.1"; several with commas between; or *.'
         raise Invalid([FieldError("If-Match", wrong, "header")])
-    strong = [re.fullmatch(r"([0-9]{1,18})\.[0-9]+", tag) for weak, tag in tags if not weak]
+    strong = [re.fullmatch(r"([1-9][0-9]{0,17})\.(0|[1-9][0-9]*)", tag) for weak, tag in tags if not weak]
     return frozenset(int(found[1]) for found in strong if found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,13 @@ from customer_orders.money import CURRENCIES
 MAX_ID = 2**63 - 1
 
 OVERRIDES = {"LRE", "RLE", "LRO", "RLO", "PDF"}
+
+# The same in a pattern, for the document. It need not speak of lone surrogates, which UTF-8 cannot hold.
+CONTROLS = r"\u0000-\u001f\u007f-\u009f"
+REFUSED = rf"{CONTROLS}\u202a-\u202e"
+SPACES = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+ANY_TEXT = f"^[^{REFUSED}]*$"
+NOT_BLANK = f"^[^{REFUSED}]*[^{REFUSED}{SPACES}][^{REFUSED}]*$"
 
 
 class Field(colander.SchemaType):
@@ -75,7 +83,8 @@ class Text(Field):
         return _text(value, self.minimum, self.maximum)
 
     def swagger(self) -> dict[str, Any]:
-        return {"type": "string", "minLength": self.minimum, "maxLength": self.maximum}
+        pattern = NOT_BLANK if self.minimum else ANY_TEXT
+        return {"type": "string", "minLength": self.minimum, "maxLength": self.maximum, "pattern": pattern}
 
 
 class Opaque(Text):
@@ -86,6 +95,9 @@ class Opaque(Text):
         if not re.fullmatch("[!-~]+", text):
             raise ValueError("Must be printable ASCII without spaces.")
         return text
+
+    def swagger(self) -> dict[str, Any]:
+        return {**super().swagger(), "pattern": "^[!-~]+$"}
 
 
 class Word(Field):
@@ -193,7 +205,20 @@ class Phone(Field):
         raise ValueError(self.wrong)
 
     def swagger(self) -> dict[str, Any]:
-        return {"type": "string", "minLength": 1, "maxLength": 64}
+        # what every number that is accepted is like; whether its digits are enough no pattern can tell
+        pattern = f"^[^A-Za-z{CONTROLS}]*(tel:)?[^A-Za-z{CONTROLS}]+$"
+        length = {"minLength": 1, "maxLength": 64}
+        return {"type": "string", "format": "phone", **length, "pattern": pattern, "x-example": "+254713812939"}
+
+
+class PhoneFilter(Phone):
+    """A phone number in a query string, where a + that was not escaped arrives as a space."""
+
+    def e164(self, value: str, region: str | None) -> str:
+        if value.startswith(" "):
+            with suppress(ValueError):
+                return super().e164(f"+{value[1:]}", region)
+        return super().e164(value, region)
 
 
 class Currency(Field):
@@ -265,10 +290,16 @@ class Metadata(Field):
         return kept
 
     def swagger(self) -> dict[str, Any]:
-        text: dict[str, Any] = {"type": "string", "maxLength": self.value_length}
+        text: dict[str, Any] = Text(0, self.value_length).swagger()
         if self.removable:
             text["x-nullable"] = True
-        return {"type": "object", "additionalProperties": text}
+        return {
+            "type": "object",
+            "maxProperties": self.keys,
+            "additionalProperties": text,
+            # JSON Schema's propertyNames, which Swagger 2.0 does not know
+            "x-propertyNames": Text(1, self.key_length).swagger(),
+        }
 
 
 class MetadataFilter(Metadata):
@@ -277,7 +308,7 @@ class MetadataFilter(Metadata):
     prefix = "metadata."
 
     def swagger(self) -> dict[str, Any]:
-        return {"type": "string", "maxLength": self.value_length}
+        return Text(0, self.value_length).swagger()
 
 
 class Timestamp(Field):

@@ -68,25 +68,28 @@ def once(view: View, *, secret: bool) -> View:
             "operation": f"{request.method} {request.matched_route.pattern}",
             "key": key,
         }
-        _hold(session, scope)
         fingerprint, now = _fingerprint(request), db.now(session)
-        kept = session.scalar(select(IdempotencyKey).filter_by(**scope))
-        if kept is not None and kept.expires_at > now:
+        live = select(IdempotencyKey).filter_by(**scope).where(IdempotencyKey.expires_at > now)
+        kept = session.scalar(live)
+        if kept is None:
+            _hold(session, scope)
+            # whoever held it may have ended in between
+            kept = session.scalar(live)
+        if kept is not None:
             return _again(kept, fingerprint)
         response = view(context, request)
-        if response.status_int < 400:
-            session.execute(delete(IdempotencyKey).filter_by(**scope))
-            session.add(
-                IdempotencyKey(
-                    **scope,
-                    fingerprint=fingerprint,
-                    status=response.status_int,
-                    headers={name: response.headers[name] for name in KEPT if name in response.headers},
-                    body=None if secret else response.text,
-                    expires_at=now + timedelta(seconds=section(request.registry, "api").idempotency_seconds),
-                )
+        session.execute(delete(IdempotencyKey).filter_by(**scope))
+        session.add(
+            IdempotencyKey(
+                **scope,
+                fingerprint=fingerprint,
+                status=response.status_int,
+                headers={name: response.headers[name] for name in KEPT if name in response.headers},
+                body=None if secret else response.text,
+                expires_at=now + timedelta(seconds=section(request.registry, "api").idempotency_seconds),
             )
-            session.flush()
+        )
+        session.flush()
         return response
 
     return answer
@@ -108,7 +111,8 @@ def _fingerprint(request: Any) -> str:
     """What was asked, however its JSON was written."""
     try:
         body = orjson.dumps(orjson.loads(request.body), option=orjson.OPT_SORT_KEYS)
-    except ValueError:
+    except (ValueError, TypeError):
+        # no JSON, or nested deeper than it is written
         body = request.body
     return hashlib.sha256(request.path_info.encode() + b"\0" + body).hexdigest()
 
@@ -121,7 +125,6 @@ def _again(kept: IdempotencyKey, fingerprint: str) -> Response:
         raise Conflict(said, code="idempotency-answer-gone")
     response = Response(kept.body, status=kept.status, content_type="application/json", charset="UTF-8")
     response.headers.update({**kept.headers, REPLAYED: "true"})
-    response.headers["Content-Type"] = "application/json"
     return response
 
 

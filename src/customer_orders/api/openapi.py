@@ -74,14 +74,15 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "type": "string",
     "minLength": 1,
     "maxLength": 255,
-    "pattern": "^[!-~]{1,255}$",
+    # HTTP takes spaces off both ends
+    "pattern": "^[!-~]([ -~]*[!-~])?$",
     "description": "A key of your own, such as a random UUID. The same request again with the same key creates nothing "
     "more, and gets the same answer.",
 }
-TAG = '(W/)?"[!#-~]*"'
+TAG = r'(W/)?"[!#-~\u0080-\u00ff]*"'
 IF_MATCH: dict[str, Any] = {
     "type": "string",
-    "pattern": f"^({TAG}(, {TAG})*|\\*)$",
+    "pattern": rf"^({TAG}(\s*,\s*{TAG})*|\*)$",
     "description": "The ETag of what you read: if somebody changed it since, nothing is done. What became of messages "
     "(the part after the dot) is no change.",
 }
@@ -107,6 +108,9 @@ class FieldConverter(TypeConverter):
             converted["description"] = node.description
         if getattr(node, "nullable", False):
             converted["x-nullable"] = True
+            if "enum" in converted:
+                # JSON Schema refuses null where an enumeration does not name it
+                converted["enum"] = [*converted["enum"], None]
         if node.missing not in (colander.required, colander.drop, None):
             converted["default"] = node.missing
         return converted
@@ -122,6 +126,8 @@ class ObjectConverter(ObjectTypeConverter):
             converted["example"] = node.example
         if isinstance(node, Body):
             converted["additionalProperties"] = False
+            for name in node.read_only:
+                converted["properties"][name] = {"readOnly": True, "description": "Is ignored: send it as you read it."}
         if getattr(node, "nullable", False):
             converted["x-nullable"] = True
         return converted
@@ -193,7 +199,7 @@ class Document(CorniceSwagger):
 
     def _definition(self, schema: type[colander.MappingSchema]) -> dict[str, Any]:
         name = schema.__name__
-        self.definitions.definition_registry[name] = self.definitions.type_converter(schema())
+        self.definitions.definition_registry[name] = _unpatterned(self.definitions.type_converter(schema()))
         return {"$ref": f"#/definitions/{name}"}
 
 
@@ -208,6 +214,13 @@ _PHRASES = {
 def _tidy(parameter: dict[str, Any]) -> dict[str, Any]:
     """A parameter's nullability and its title have no place in Swagger 2.0."""
     return {key: value for key, value in parameter.items() if key not in ("title", "x-nullable")}
+
+
+def _unpatterned(schema: Any) -> Any:
+    """A schema of an answer: patterns are for what comes in. What goes out may be older than a rule."""
+    if isinstance(schema, dict):
+        return {key: _unpatterned(value) for key, value in schema.items() if key != "pattern"}
+    return schema
 
 
 def document(registry: Any) -> dict[str, Any]:
@@ -234,17 +247,20 @@ def document(registry: Any) -> dict[str, Any]:
         # cornice-swagger adds to what it is given
         swagger=copy.deepcopy(swagger),
     )
+    providers = sorted(registry.plugins.identity_providers)
     generated["paths"] = {
-        path.removeprefix(BASE_PATH): _with_path_parameters(path, item)
+        path.removeprefix(BASE_PATH): _with_path_parameters(path, item, providers)
         for path, item in sorted(generated["paths"].items())
     }
     return generated
 
 
-def _with_path_parameters(path: str, item: dict[str, Any]) -> dict[str, Any]:
+def _with_path_parameters(path: str, item: dict[str, Any], providers: list[str]) -> dict[str, Any]:
     names = re.findall(r"\{(\w+)\}", path)
     if names:
         item["parameters"] = [{"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]} for name in names]
+    if "provider" in names and providers:
+        item["parameters"][names.index("provider")]["enum"] = providers
     return item
 
 
@@ -252,7 +268,11 @@ swagger = Service("document", "/api/api.json", tag="session")
 dashboard = Service("dashboard", "/", page=True, renderer="customer_orders:templates/dashboard.jinja2")
 
 
-@swagger.get(permission=NO_PERMISSION_REQUIRED, operation_id="document_read")
+class DocumentRead(colander.MappingSchema):
+    """A Swagger 2.0 document."""
+
+
+@swagger.get(permission=NO_PERMISSION_REQUIRED, operation_id="document_read", returns=DocumentRead)
 def read_document(request: Any) -> dict[str, Any]:
     """Read this document."""
     told: dict[str, Any] = request.registry.swagger()

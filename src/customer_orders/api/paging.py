@@ -100,7 +100,7 @@ class ListQuery(colander.MappingSchema):
     ordering = node(
         OrderBy(),
         f"What to order by: {', '.join(ORDERABLE)}, several with commas between, descending after a -. "
-        "Newest first unless told.",
+        "Newest first unless told, or last changed first with updated_at__gte.",
         missing=colander.drop,
     )
     count = node(
@@ -115,11 +115,12 @@ class ListQuery(colander.MappingSchema):
     reference = node(Text(), "Your own reference, exactly.", missing=colander.drop)
 
     def validator(self, schema: colander.SchemaNode, values: dict[str, Any]) -> None:
-        """What no field can tell by itself. Puts the position in the cursor's place."""
+        """What no field can tell by itself. Puts the position in the cursor's place, and the ordering that counts."""
         wrong = colander.Invalid(schema)
+        values.setdefault("ordering", _newest_first(values))
         if "cursor" in values:
             try:
-                values["cursor"] = decode(values["cursor"], values.get("ordering", Ordering()))
+                values["cursor"] = decode(values["cursor"], values["ordering"])
             except ValueError as error:
                 wrong["cursor"] = str(error)
         searching = [name for name in SEARCHES if name in values]
@@ -129,6 +130,14 @@ class ListQuery(colander.MappingSchema):
             raise wrong
 
 
+def _newest_first(query: dict[str, Any]) -> Ordering:
+    """The ordering unless told: along the column that a range is given of, so that one index gives both."""
+    for column in ("created_at", "updated_at"):
+        if any(name.startswith(f"{column}__") for name in query):
+            return Ordering(((column, True), ("id", True)))
+    return Ordering()
+
+
 def wanted(request: Any) -> Wanted:
     """What the list is asked for, as a service takes it."""
     query = dict(request.validated["query"])
@@ -136,7 +145,7 @@ def wanted(request: Any) -> Wanted:
     return Wanted(
         limit=query.pop("limit"),
         position=query.pop("cursor", None),
-        ordering=query.pop("ordering", Ordering()),
+        ordering=query.pop("ordering"),
         count=query.pop("count", False),
         filters=query,
     )
@@ -144,7 +153,7 @@ def wanted(request: Any) -> Wanted:
 
 def link(request: Any, found: Page) -> None:
     """Lead from a page to those beside it and to the first, and tell how many items there are, if it was counted."""
-    ordering = request.validated["query"].get("ordering", Ordering())
+    ordering = request.validated["query"]["ordering"]
     links = [
         f'<{_url(request, ordering, position)}>; rel="{name}"'
         for name, position in (("next", found.following), ("prev", found.preceding))

@@ -14,6 +14,7 @@ from customer_orders.api.fields import (
     Metadata,
     MetadataFilter,
     Phone,
+    PhoneFilter,
     Text,
     Timestamp,
     node,
@@ -46,7 +47,7 @@ CustomerPatch = partial(CustomerBody)
 class CustomerQuery(ListQuery):
     """What the list of customers can be asked for."""
 
-    phone = node(Phone(), "Phone number in any way people write it.", missing=colander.drop)
+    phone = node(PhoneFilter(), "Phone number in any way people write it.", missing=colander.drop)
     q = node(Text(), f"Part of the name, in capitals or not. {UNINDEXED}", missing=colander.drop)
     metadata = node(
         MetadataFilter(),

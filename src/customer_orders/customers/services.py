@@ -71,9 +71,11 @@ def change_customer(
     """
     found = read_customer(session, customer_id, lock=True)
     db.require_version(found, versions)
+    # before the change begins: to ask the database for the time is to write what is half made
+    now = db.now(session)
     with db.unique_reference(session, Customer, values.get("reference")):
         _assign(found, values, merge=merge)
-        found.updated_at = db.now(session)
+        found.updated_at = now
     return found
 
 

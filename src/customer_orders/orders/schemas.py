@@ -13,7 +13,7 @@ from customer_orders.api.fields import (
     Integer,
     Metadata,
     MetadataFilter,
-    Phone,
+    PhoneFilter,
     Text,
     Timestamp,
     Word,
@@ -65,7 +65,7 @@ class OrderQuery(ListQuery, ExpandQuery):
 
     status = node(Word("placed"), "Where the order stands.", missing=colander.drop)
     customer = node(Integer(1), "Id of the customer.", missing=colander.drop)
-    phone = node(Phone(), "The customer's phone number in any way people write it.", missing=colander.drop)
+    phone = node(PhoneFilter(), "The customer's phone number in any way people write it.", missing=colander.drop)
     notification_status = node(Word(*Status), "What became of the last message.", missing=colander.drop)
     q = node(
         Text(),

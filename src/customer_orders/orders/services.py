@@ -93,9 +93,11 @@ def change_order(
     db.require_version(found, versions)
     if "customer" in values:
         _customer(session, values["customer"])
+    # before the change begins: to ask the database for the time is to write what is half made
+    now = db.now(session)
     with db.unique_reference(session, Order, values.get("reference")):
         _assign(found, values, currency=currency, merge=merge)
-        found.updated_at = db.now(session)
+        found.updated_at = now
     return found
 
 
