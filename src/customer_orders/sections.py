@@ -34,6 +34,8 @@ def _origin(node: colander.SchemaNode, value: str) -> None:
 def _origins(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
     for word in value:
         _origin(node, word)
+        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?", word):
+            raise colander.Invalid(node, f"is {word!r}; write it as browsers do: in small letters, without wildcards")
 
 
 def _database_url(node: colander.SchemaNode, value: str) -> None:

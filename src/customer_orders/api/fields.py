@@ -314,7 +314,7 @@ class MetadataFilter(Metadata):
 class Timestamp(Field):
     """RFC 3339; in UTC with ``Z`` on the way out."""
 
-    written = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+    written = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
     def parse(self, value: Any) -> datetime:
         # a + that was not escaped in a query string arrives as a space

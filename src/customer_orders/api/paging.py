@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from datetime import datetime
+from itertools import permutations
 from typing import Any
 from urllib.parse import urlencode
 
@@ -48,8 +49,9 @@ class OrderBy(Field):
         return Ordering((*given, ("id", given[-1][1])))
 
     def swagger(self) -> dict[str, Any]:
-        name = f"-?({'|'.join(ORDERABLE)})"
-        return {"type": "string", "pattern": f"^{name}$", "x-example": "-created_at,id"}
+        several = (names for count in range(1, len(ORDERABLE) + 1) for names in permutations(ORDERABLE, count))
+        lists = "|".join(",".join(f"-?{name}" for name in names) for names in several)
+        return {"type": "string", "pattern": f"^({lists})$", "x-example": "-created_at,id"}
 
 
 def encode(ordering: Ordering, position: Position) -> str:

@@ -13,7 +13,7 @@ from customer_orders.auth.policy import ROLES, Caller
 class RefreshBody(Body):
     """A refresh token."""
 
-    example = {"refresh": "the refresh token"}
+    example = {"refresh": "the-refresh-token"}
 
     refresh = node(Opaque(1, 512), "The refresh token.")
 
