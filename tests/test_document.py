@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import pytest
@@ -18,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 import factories
 from contract import signed_in
+from customer_orders.api.fields import Phone, Text
 
 with warnings.catch_warnings():
     # swagger-spec-validator imports what jsonschema has deprecated
@@ -145,6 +147,62 @@ def test_it_says_what_a_client_must_know(document):
     assert "minor unit" in schema["properties"]["amount"]["description"]
     assert "10000 with KES is KES 100.00" in document["info"]["description"]
     assert "409" in operations(document)["/customers/{id}", "delete"]["responses"]
+
+
+@pytest.mark.parametrize("minimum", [0, 1])
+def test_its_patterns_say_which_characters_text_may_hold(minimum):
+    """Of every character of Unicode's first plane, where all are that are refused."""
+    text = Text(minimum)
+    pattern = re.compile(text.swagger()["pattern"])
+
+    def accepted(given):
+        try:
+            return text.parse(given) == given
+        except ValueError:
+            return False
+
+    # lone surrogates, which JSON in UTF-8 cannot hold, are refused without a pattern
+    plane = [chr(point) for point in range(0x10000) if not 0xD800 <= point < 0xE000]
+    told = {character for character in plane if pattern.fullmatch(character)}
+    assert told == {character for character in plane if accepted(character)}
+    assert pattern.fullmatch("Tea\u3000for two")
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["0713 812 939", " (0)713-812-939", "tel:+254713812939", "\u200etel:+254713812939", "\uff0b254 713812939"],
+)
+def test_its_pattern_of_phone_numbers_lets_through_what_is_accepted(written):
+    assert Phone().e164(written, "KE") == "+254713812939"
+    assert re.fullmatch(Phone().swagger()["pattern"], written)
+
+
+def test_it_names_what_a_body_may_hold_and_no_more(document):
+    create = operations(document)["/customers/", "post"]
+    (body,) = (parameter["schema"] for parameter in create["parameters"] if parameter["in"] == "body")
+    shown = document["definitions"]["CustomerRead"]["properties"]
+    assert set(body["properties"]) == set(shown)
+    assert {name for name, field in body["properties"].items() if field.get("readOnly")} == {
+        "id",
+        "created_at",
+        "updated_at",
+    }
+    # what is there may be older than a rule of what comes in
+    assert "pattern" in body["properties"]["username"]
+    assert "pattern" not in shown["username"]
+
+
+def test_null_is_in_an_enumeration_of_what_may_be_null(document):
+    create = operations(document)["/orders/", "post"]
+    (body,) = (parameter["schema"] for parameter in create["parameters"] if parameter["in"] == "body")
+    assert None in body["properties"]["currency"]["enum"]
+    assert None not in document["definitions"]["OrderRead"]["properties"]["currency"]["enum"]
+
+
+def test_it_names_the_identity_providers(document, registry):
+    for what in ("redirect", "callback"):
+        (parameter,) = document["paths"][f"/{{provider}}-oauth2/{what}/"]["parameters"]
+        assert parameter["enum"] == sorted(registry.plugins.identity_providers)
 
 
 def test_two_applications_tell_the_same_document(make_app, document):
