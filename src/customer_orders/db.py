@@ -166,7 +166,8 @@ class Versioned:
 def require_version(found: Any, versions: Collection[int] | None) -> None:
     """Raises ``Stale`` unless what is about to be written is one of ``versions``; None: whichever it is."""
     if versions is not None and found.version not in versions:
-        raise Stale(f"It is at version {found.version} by now.")
+        odd = "" if versions else " No version of it was named: a tag that a proxy has weakened (W/) names none."
+        raise Stale(f"It is at version {found.version} by now.{odd}")
 
 
 @contextmanager
@@ -186,9 +187,18 @@ def unique_reference(session: Session, model: Any, reference: str | None) -> Ite
     except IntegrityError as error:
         first = session.scalar(select(model.id).where(model.reference == reference))
         if first is None:
+            if "reference" in str(error.orig):
+                # it is free again by now
+                mark_error_retryable(error)
             raise
         said = f"{model.__name__} {first} has the reference {reference!r} already."
         raise Conflict(said, code="reference-taken", existing=first) from error
+
+
+# A request that reads sees one moment, whatever others commit meanwhile; on SQLite every transaction does.
+READING: dict[str, dict[str, Any]] = {
+    "postgresql": {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"},
+}
 
 
 class Database:
@@ -202,9 +212,7 @@ class Database:
         self.engine = _engine(self.url, settings)
         self.listeners: dict[type, list[Listener]] = {}
         self.clock_offset = timedelta()
-        self._reading = self.engine.execution_options(
-            writes=False, **({"postgresql_readonly": True} if self.engine.name == "postgresql" else {})
-        )
+        self._reading = self.engine.execution_options(writes=False, **READING.get(self.engine.name, {}))
 
     def session(self, *, writes: bool = True) -> Session:
         """A new session. One that does not write may not write, and on SQLite waits for no writer."""

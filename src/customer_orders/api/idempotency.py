@@ -35,7 +35,7 @@ View = Callable[[Any, Any], Any]
 class IdempotencyKey(Base):
     """A key, what was asked with it, and the answer. ``body`` is null for an answer that carries a secret.
 
-    ``principal``: who asked; ``operation``: method and route pattern; ``fingerprint``: SHA-256 of path and body.
+    ``principal``: who asked; ``operation``: method and route pattern; ``fingerprint``: SHA-256 of path, query and body.
     """
 
     __tablename__ = "idempotency_keys"
@@ -114,7 +114,7 @@ def _fingerprint(request: Any) -> str:
     except (ValueError, TypeError):
         # no JSON, or nested deeper than it is written
         body = request.body
-    return hashlib.sha256(request.path_info.encode() + b"\0" + body).hexdigest()
+    return hashlib.sha256(f"{request.path_info}?{request.query_string}\0".encode() + body).hexdigest()
 
 
 def _again(kept: IdempotencyKey, fingerprint: str) -> Response:
@@ -131,5 +131,7 @@ def _again(kept: IdempotencyKey, fingerprint: str) -> Response:
 def sweep(session: Session) -> int:
     """Delete keys that were kept long enough, some at a time; tells how many."""
     old = select(IdempotencyKey.id).where(IdempotencyKey.expires_at <= db.now(session)).limit(SWEPT)
+    # what another sweeps just now is its own
+    old = old.order_by(IdempotencyKey.id).with_for_update(skip_locked=True)
     gone = session.scalars(delete(IdempotencyKey).where(IdempotencyKey.id.in_(old)).returning(IdempotencyKey.id))
     return len(gone.all())

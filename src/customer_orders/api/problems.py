@@ -98,7 +98,7 @@ def http_exception(error: HTTPException, request: Any) -> Any:
         return respond(request, "not-found", "Nothing is at this path.")
     if isinstance(error, HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allow))
-        detail = f"{request.method} is not possible here; {allowed} is."
+        detail = f"{request.method} is not possible here. What is: {allowed}."
         return respond(request, "method-not-allowed", detail, headers={"Allow": allowed})
     code = BY_STATUS.get(error.status_int, "malformed" if error.status_int < 500 else "internal-error")
     return respond(request, code, PROBLEMS[code].remedy)

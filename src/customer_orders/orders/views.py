@@ -30,7 +30,7 @@ def _currency(request: Any) -> str:
 
 
 def _shown(request: Any, found: Sequence[Order]) -> list[dict[str, Any]]:
-    """Orders as JSON: two queries more, whatever their number, and one for their customers if asked for."""
+    """Orders as JSON: one query more, whatever their number, and one for their customers if asked for."""
     told = summaries(request.dbsession, [item.id for item in found])
     expanded = {}
     if "expand" in request.validated.get("query", ()):

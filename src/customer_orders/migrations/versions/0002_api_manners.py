@@ -27,9 +27,6 @@ INDEXES = (
 def upgrade() -> None:
     """Add them. Raises RuntimeError if two rows of a table have the same reference: which of them keeps it?"""
     _refuse_references_given_twice()
-    for table in VERSIONED:
-        # the default stays: the code before this one writes rows during a rolling upgrade
-        op.add_column(table, sa.Column("version", sa.Integer(), nullable=False, server_default="1"))
     for table in REFERRED:
         op.create_index(f"ix_{table}_reference", table, ["reference"], unique=True)
     for table, *columns in INDEXES:
@@ -50,6 +47,10 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_idempotency_keys_expires_at", "idempotency_keys", ["expires_at"])
+    # last, since on PostgreSQL they shut readers out, for as long as the transaction goes on
+    for table in VERSIONED:
+        # the default stays: code before this one can go on adding rows, but its changes do not count as versions
+        op.add_column(table, sa.Column("version", sa.Integer(), nullable=False, server_default="1"))
 
 
 def _refuse_references_given_twice() -> None:
