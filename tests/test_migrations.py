@@ -179,6 +179,26 @@ def test_references_given_twice_are_told_and_nothing_is_migrated(start):
     assert revision(engine) == migrations.head()
 
 
+def test_a_message_knows_whom_it_was_for_and_when_it_was_sent(start):
+    engine = start()
+    migrations.upgrade(engine, "0002")
+    insert_orders(engine, None)
+    insert = text(
+        "INSERT INTO notifications (order_id, event, channel, recipient, text, status, attempts, created_at, "
+        "updated_at) VALUES (:order, 'order_placed', 'sms', '+254700000001', 'Thank you', :status, 1, :at, :at)"
+    )
+    at = "2030-01-01 00:00:00+00:00"
+    with engine.begin() as connection:
+        for order, status in ((1, "sent"), (1, "queued"), (None, "unknown")):
+            connection.execute(insert, {"order": order, "status": status, "at": at})
+    migrations.upgrade(engine)
+    notifications = Base.metadata.tables["notifications"].c
+    read = select(notifications.customer_id, notifications.sent_at == notifications.updated_at, notifications.unburned)
+    with engine.connect() as connection:
+        told = connection.execute(read.order_by(notifications.id)).all()
+    assert told == [(1, True, 0), (1, None, 0), (None, True, 0)]
+
+
 # -- the next ones ------------------------------------------------------------------------------------------------
 
 LAST = migrations.head()
@@ -232,6 +252,7 @@ def populated(start, next_migration):
         "orders": {"customer_id": 1, "item": "Tea", "amount": 1, "currency": "KES", "status": "placed", **times},
         "notifications": {
             "order_id": 1,
+            "customer_id": 1,
             "event": "order_placed",
             "channel": "sms",
             "recipient": "+254700000001",
@@ -257,6 +278,14 @@ def populated(start, next_migration):
             "notifier": "scripted",
             "started_at": at,
         },
+        "delivery_reports": {
+            "notifier": "scripted",
+            "reference": "1",
+            "status": "delivered",
+            "notification_id": 1,
+            "received_at": at,
+        },
+        "channels": {"notifier": "scripted", "failures": 0, "pauses": 0, "updated_at": at},
     }
     with engine.begin() as connection:
         for name, row in rows.items():
@@ -291,7 +320,7 @@ def test_a_migration_that_rebuilds_tables_loses_nothing(populated):
 def test_a_migration_that_leaves_rows_without_what_they_refer_to_changes_nothing(populated, database_kind):
     migrations.upgrade(populated)
     before = contents(populated)
-    error, told = {"sqlite": (RuntimeError, "rows of orders"), "postgresql": (IntegrityError, "orders")}[database_kind]
+    error, told = {"sqlite": (RuntimeError, "rows of notifications, orders"), "postgresql": (IntegrityError, "orders")}[database_kind]
     with pytest.raises(error, match=told):
         migrations.downgrade(populated, LAST)
     assert revision(populated) == "next"

@@ -12,7 +12,10 @@ from customer_orders.db import Base, Versioned, primary_key
 
 
 class Customer(Versioned, Base):
-    """A person who orders. ``phone_number``: E.164; ``language``: BCP 47."""
+    """A person who orders. ``phone_number``: E.164; ``language``: BCP 47.
+
+    ``sms_opt_out_source``: ``staff``, or ``recipient`` who sent STOP; null while they get SMS.
+    """
 
     __tablename__ = "customers"
     __table_args__ = (
@@ -31,5 +34,7 @@ class Customer(Versioned, Base):
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, default=dict)
     language: Mapped[str | None] = mapped_column(String(35))
     sms_opt_out: Mapped[bool] = mapped_column(default=False)
+    sms_opt_out_source: Mapped[str | None] = mapped_column(String(16))
+    sms_opt_out_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
