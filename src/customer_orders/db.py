@@ -35,6 +35,7 @@ from sqlalchemy import (
     literal,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -193,6 +194,12 @@ def unique_reference(session: Session, model: Any, reference: str | None) -> Ite
             raise
         said = f"{model.__name__} {first} has the reference {reference!r} already."
         raise Conflict(said, code="reference-taken", existing=first) from error
+
+
+def insert_unless_there(session: Session, model: Any, *rows: Mapping[str, Any]) -> None:
+    """Insert those rows whose unique values nobody has yet, whoever else is at it now."""
+    insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[session.get_bind().dialect.name]
+    session.execute(insert(model).values(list(rows)).on_conflict_do_nothing())
 
 
 # A request that reads sees one moment, whatever others commit meanwhile; on SQLite every transaction does.

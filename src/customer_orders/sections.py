@@ -239,6 +239,27 @@ class Notifications(colander.MappingSchema):
     max_attempts = node(Number(1, 100), "Attempts after which a message has failed.", missing=10)
     retry_base = node(Number(1, 3600), "Seconds of the first wait between attempts, doubled each time.", missing=5)
     retry_cap = node(Number(1, 86400), "Longest wait between two attempts, in seconds.", missing=3600)
+    deadline = node(
+        Number(60, 2592000), "Seconds after which a message that could not be sent has failed.", missing=72 * 3600
+    )
+    unknown_after = node(
+        Number(60, 2592000),
+        "Seconds that a message which may or may not have been sent waits for its delivery report.",
+        missing=86400,
+    )
+    retry_unknown = node(
+        colander.String(),
+        "What happens then: never (it stays unknown), or once (it is sent again, perhaps for the second time).",
+        missing="never",
+        validator=colander.OneOf(["never", "once"]),
+    )
+    pause_base = node(
+        Number(1, 3600),
+        "Seconds of the first pause of a notifier whose provider is down, doubled each time.",
+        missing=5,
+    )
+    pause_cap = node(Number(1, 86400), "Longest such pause, in seconds.", missing=300)
+    concurrency = node(Number(1, 1000), "Messages that one process sends at a time.", missing=4)
 
 
 CORE: dict[str, type[colander.SchemaNode]] = {

@@ -19,7 +19,7 @@ def includeme(config: Any) -> None:
     """Listen to orders; have the dispatcher ready, to be started by a process that serves."""
     registry = config.registry
     settings = section(registry, "notifications")
-    config.add_dispatcher("embedded", EmbeddedDispatcher(settings.poll_interval))
+    config.add_dispatcher("embedded", EmbeddedDispatcher(settings.concurrency, settings.poll_interval))
     config.add_dispatcher("worker", WorkerDispatcher())
     config.commit()
     registry.dispatcher = registry.plugins.dispatchers[settings.dispatcher]

@@ -46,7 +46,7 @@ def summary(found: Notification) -> dict[str, Any]:
     return {
         "status": found.status,
         "reason": found.reason,
-        "attempts": found.attempts,
+        "attempts": found.attempts - found.unburned,
         "next_attempt_at": found.next_attempt_at if found.status == Status.QUEUED else None,
         "cost": cost,
         "notifier": found.notifier,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Select, exists, func, select, update
+from sqlalchemy import Select, case, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from customer_orders import db
@@ -73,11 +73,24 @@ def _hint(hint: Callable[[Sequence[int]], None], notification_id: int) -> None:
 
 def cancel_for_order(session: Session, event: OrderDeleted) -> None:
     """Cancel what is still queued for an order that goes; what was sent stays on record."""
+    cancel(session, event.order_id, reason="order_deleted")
+
+
+def cancel(session: Session, order_id: int, *, reason: str) -> None:
+    """Cancel what is queued for an order; what is being sent, or may have been, is not tried again."""
     now = db.now(session)
+    queued = Notification.status == Status.QUEUED
+    going = [Status.QUEUED, Status.SENDING, Status.UNKNOWN]
     session.execute(
         update(Notification)
-        .where(Notification.order_id == event.order_id, Notification.status == Status.QUEUED)
-        .values(status=Status.CANCELLED, reason="order_deleted", next_attempt_at=None, updated_at=now)
+        .where(Notification.order_id == order_id, Notification.status.in_(going))
+        .values(
+            status=case((queued, Status.CANCELLED), else_=Notification.status),
+            reason=reason,
+            next_attempt_at=None,
+            updated_at=case((queued, now), else_=Notification.updated_at),
+        )
+        .execution_options(synchronize_session=False)
     )
 
 
