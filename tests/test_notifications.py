@@ -737,3 +737,21 @@ def test_the_fixed_word_is_no_id(client):
         assert_problem(getattr(client, method)(f"{URL}resend", status="*"), 405, "method-not-allowed")
     assert_problem(client.post_json(f"{URL}resend", {}, status="*"), 400, "invalid", "status")
     assert_problem(client.post_json(f"{URL}resend/", {}, status="*"), 400, "invalid", "status")
+
+
+def test_the_examples_of_the_document_are_like_what_there_is(client, placed):
+    document = client.get("/api/api.json").json
+    examples = {name: schema["example"] for name, schema in document["definitions"].items() if "example" in schema}
+    notification = placed(status="failed")
+    (listed,) = client.get(URL).json
+    assert examples["NotificationRead"].keys() == listed.keys()
+    sent = {}
+    for path in ("resend", "{id}/resend"):
+        (body,) = [
+            one for one in document["paths"][f"/notifications/{path}"]["post"]["parameters"] if one["in"] == "body"
+        ]
+        assert body["required"] == (path == "resend")
+        url = f"{URL}{path}".replace("{id}", str(notification))
+        sent[path] = client.post_json(url, body["schema"]["example"], status=200).json
+    assert examples["ResentRead"].keys() == sent["resend"].keys()
+    assert examples["NotificationWithAttempts"].keys() == sent["{id}/resend"].keys()
