@@ -569,6 +569,7 @@ def test_what_another_holds_is_left_out_and_nobody_waits(client, placed, change,
     session.execute(held.with_for_update())
     session.execute(select(Order.id).where(Order.id == rows[1].order_id).with_for_update())
     session.execute(select(Customer.id).where(Customer.id == rows[2].customer_id).with_for_update())
+    assert resend_all(client, status=["failed"], dry_run=True)["ids"] == ids
     assert resend_all(client, status=["failed"])["ids"] == ids[3:]
     session.rollback()
     assert resend_all(client, status=["failed"])["ids"] == ids[:3]
