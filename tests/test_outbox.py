@@ -111,6 +111,7 @@ def test_a_receipt_makes_it_sent(client, deliver, notifier, rows, cost, expected
     shown = told(client, order)
     assert shown.pop("updated_at")
     assert shown == {
+        "id": order["notification"]["id"],
         "status": "sent",
         "reason": None,
         "attempts": 1,

@@ -36,5 +36,6 @@ def includeme(config: Any) -> None:
         ),
     )
     config.add_listener(OrderDeleted, services.cancel_for_order)
+    config.scan("customer_orders.notifications.views")
     # A server that does not start the dispatcher itself (see server.py) starts it with the first request.
     config.add_subscriber(lambda event: registry.dispatcher.start(registry.outbox), NewRequest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Select, case, exists, func, select, update
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from customer_orders import db
 from customer_orders.events import OrderDeleted, OrderPlaced
+from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
@@ -24,7 +25,7 @@ def queue_order_placed(
     *,
     templates: Templates,
     sends: bool,
-    hint: Callable[[Sequence[int]], None],
+    hint: Hint,
 ) -> None:
     """Queue the message for a new order; after the commit, hint the dispatcher at it.
 
@@ -34,6 +35,7 @@ def queue_order_placed(
     now = db.now(session)
     queued = Notification(
         order_id=event.order.id,
+        customer_id=event.customer.id,
         event="order_placed",
         channel="sms",
         recipient=event.customer.phone_number,
@@ -59,16 +61,7 @@ def queue_order_placed(
     session.add(queued)
     session.flush()
     if queued.status == Status.QUEUED:
-        notification_id = queued.id
-        db.after_commit(session, lambda: _hint(hint, notification_id))
-
-
-def _hint(hint: Callable[[Sequence[int]], None], notification_id: int) -> None:
-    try:
-        hint([notification_id])
-    except Exception:
-        # The order is committed; the dispatcher's own look for what is due finds the row.
-        log.exception("the dispatcher could not be told of notification %s", notification_id)
+        hint_after_commit(session, hint, [queued.id])
 
 
 def cancel_for_order(session: Session, event: OrderDeleted) -> None:
