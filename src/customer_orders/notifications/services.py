@@ -14,6 +14,7 @@ from customer_orders.events import OrderDeleted, OrderPlaced
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
+from customer_orders.quiet import QuietHours
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ def queue_order_placed(
     *,
     templates: Templates,
     sends: bool,
+    quiet_hours: QuietHours | None,
     hint: Callable[[Sequence[int]], None],
 ) -> None:
     """Queue the message for a new order; after the commit, hint the dispatcher at it.
@@ -40,7 +42,7 @@ def queue_order_placed(
         text="",
         language=event.customer.language,
         status=Status.QUEUED,
-        next_attempt_at=now,
+        next_attempt_at=quiet_hours.resume(now) if quiet_hours else now,
         created_at=now,
         updated_at=now,
     )
