@@ -1,4 +1,4 @@
-"""Quiet hours: what they are written as, and the first moment after them, whatever the clocks do meanwhile."""
+"""Quiet hours: how they are written, the first moment after them whatever the clocks do, and messages that wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import factories
 from customer_orders.quiet import QuietHours
+from customer_orders.sections import CORE
+from customer_orders.settings import read, section
 
 DAY = timedelta(days=1)
 # Changes of half an hour, an hour, two; in summer and in winter; in Ramadan; a whole day left out (Apia, 2011).
@@ -183,3 +186,47 @@ def test_spaces_do_not_matter(text):
 def test_what_is_wrong_is_told(text, wrong):
     with pytest.raises(ValueError, match=wrong):
         QuietHours.parse(text)
+
+
+# -- messages that wait -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet_app(make_app, database_kind):
+    """Makes an application with quiet hours from and to a number of hours from now."""
+
+    def make(start, end):
+        now = datetime.now(UTC)
+        start, end = (now + timedelta(hours=hours) for hours in (start, end))
+        return make_app(database_kind, **{"notifications.quiet_hours": f"{start:%H:%M}-{end:%H:%M} UTC"})
+
+    return make
+
+
+def test_what_is_queued_in_quiet_hours_is_sent_after_them(quiet_app, client_of):
+    app = quiet_app(-2, 2)
+    registry, client = app.registry, client_of(app)
+    placed = factories.order(client)["notification"]
+    end = section(registry, "notifications").quiet_hours.end
+    assert placed["status"] == "queued"
+    assert datetime.fromisoformat(placed["next_attempt_at"]).time() == end
+    assert registry.outbox.due(10) == []
+    registry.database.clock_offset = timedelta(hours=2)
+    assert len(registry.outbox.due(10)) == 1
+
+
+def test_what_is_queued_outside_quiet_hours_is_sent_at_once(quiet_app, client_of):
+    app = quiet_app(2, 6)
+    factories.order(client_of(app))
+    assert len(app.registry.outbox.due(10)) == 1
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_blank_there_are_none(blank):
+    assert read("notifications", CORE["notifications"], {"notifications.quiet_hours": blank}, {}).quiet_hours is None
+
+
+def test_they_are_shown_as_they_are_written():
+    shown = "21:00-08:00 Africa/Nairobi"
+    settings = read("notifications", CORE["notifications"], {}, {"NOTIFICATIONS_QUIET_HOURS": shown})
+    assert settings["quiet_hours"].display() == shown
