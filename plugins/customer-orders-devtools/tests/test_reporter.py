@@ -41,17 +41,17 @@ def test_what_is_due_first_is_posted_first(server):
 
 
 def test_a_report_waits_for_its_time(server, monkeypatch):
-    now = [0.0]
+    now, waits = [0.0], queue.Queue()
     monkeypatch.setattr(reporter, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    later = Reporter(server.url + PATH)
-    later.later(10, {"number": 1})
-    later.later(0, {"number": 2})
-    assert server.taken.get(timeout=30) == {"number": 2}
-    assert server.taken.empty()
-    now[0] = 10.0
+    later = Reporter(server.url + PATH, pace=2)
+    wait = later._changed.wait
+    monkeypatch.setattr(later._changed, "wait", lambda seconds: waits.put(seconds) or wait(seconds))
+    later.later(100, {"number": 1})
+    assert waits.get(timeout=30) == 200
+    now[0] = 200.0
     # wakes the thread, which looks at the clock again
-    later.later(0, {"number": 3})
-    assert [server.taken.get(timeout=30)["number"] for _ in range(2)] == [1, 3]
+    later.later(0, {"number": 2})
+    assert [server.taken.get(timeout=30)["number"] for _ in range(2)] == [1, 2]
 
 
 @pytest.mark.parametrize("answer", [Answer(status=500), Answer(status=404), Answer(status=302), reset, b"nonsense"])
