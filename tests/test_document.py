@@ -189,6 +189,8 @@ def test_it_names_what_a_body_may_hold_and_no_more(document):
     assert set(body["properties"]) == set(shown)
     assert {name for name, field in body["properties"].items() if field.get("readOnly")} == {
         "id",
+        "sms_opt_out_source",
+        "sms_opt_out_at",
         "created_at",
         "updated_at",
     }

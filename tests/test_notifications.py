@@ -17,7 +17,7 @@ from customer_orders import keyset
 from customer_orders.customers.models import Customer
 from customer_orders.interfaces import Rejected, Unavailable
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
-from customer_orders.notifications.resending import RESENDABLE, overrides_opt_out
+from customer_orders.notifications.resending import RESENDABLE
 from customer_orders.orders.models import Order
 from test_conditional import at_once, etag
 from test_interleaved import between, on_postgresql  # noqa: F401 - a fixture
@@ -499,12 +499,22 @@ def test_a_repeat_with_the_same_key_is_one_resend(client, placed, deliver, notif
     ("requeued", "opted_out", "overrides"),
     [(None, None, False), (None, 1, False), (1, None, True), (1, 2, False), (2, 1, True), (1, 1, False)],
 )
-def test_only_what_was_queued_again_after_an_opt_out_goes_past_it(requeued, opted_out, overrides):
-    def at(hours):
-        return None if hours is None else START + timedelta(hours=hours)
+def test_only_what_was_queued_again_after_an_opt_out_goes_past_it(
+    client, placed, change, deliver, notifier, requeued, opted_out, overrides
+):
+    start = datetime.now(UTC) - timedelta(hours=3)
 
-    queued, customer = Notification(requeued_at=at(requeued)), Customer(sms_opt_out_at=at(opted_out))
-    assert overrides_opt_out(queued, customer) is overrides
+    def at(hours):
+        return None if hours is None else start + timedelta(hours=hours)
+
+    customer = factories.customer(client)["id"]
+    queued = placed(customer=customer, requeued_at=at(requeued), created_at=at(0))
+    change(Customer, customer, sms_opt_out=True, sms_opt_out_at=at(opted_out))
+    change(Notification, queued, requeued_at=at(requeued))
+    deliver()
+    shown = client.get(f"{URL}{queued}").json
+    expected = ("sent", None) if overrides else ("suppressed", "opted_out")
+    assert (shown["status"], shown["reason"], len(notifier.sent)) == (*expected, int(overrides))
 
 
 @on_postgresql

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -399,6 +399,51 @@ def test_an_order_that_is_rolled_back_tells_nobody(client, deliver, notifier, ro
     assert client.get("/api/orders/").json == []
     assert deliver() == 0
     assert notifier.sent == []
+
+
+# -- quiet hours --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet(make_app, database_kind, client_of):
+    """An application that sends nothing from two hours from now until four hours from now."""
+
+    def at(hours):
+        return (datetime.now(UTC) + timedelta(hours=hours)).replace(microsecond=0)
+
+    start, end = at(2), at(4)
+    app = make_app(database_kind, **{"notifications.quiet_hours": f"{start:%H:%M}-{end:%H:%M} UTC"})
+    return SimpleNamespace(
+        client=client_of(app),
+        outbox=app.registry.outbox,
+        database=app.registry.database,
+        notifier=app.registry.plugins.notifiers["scripted"],
+        end=f"{end:%Y-%m-%dT%H:%M}:00.000000Z",
+    )
+
+
+def test_what_could_not_be_sent_in_time_waits_for_the_end_of_the_quiet_hours(quiet):
+    order = factories.order(quiet.client)
+    (due,) = quiet.outbox.due(10)
+    # no worker ran before they began
+    quiet.database.clock_offset += timedelta(hours=3)
+    quiet.outbox.deliver(due)
+    shown = told(quiet.client, order)
+    assert (shown["status"], shown["attempts"], shown["next_attempt_at"]) == ("queued", 0, quiet.end)
+    assert quiet.notifier.sent == []
+    quiet.database.clock_offset += timedelta(hours=1, minutes=1)
+    quiet.outbox.deliver(due)
+    assert told(quiet.client, order)["status"] == "sent"
+
+
+def test_another_attempt_is_not_made_in_quiet_hours(quiet):
+    order = factories.order(quiet.client)
+    (due,) = quiet.outbox.due(10)
+    quiet.database.clock_offset += timedelta(hours=1, minutes=30)
+    quiet.notifier.script.append(Unavailable("busy", retry_after=3600))
+    quiet.outbox.deliver(due)
+    shown = told(quiet.client, order)
+    assert (shown["status"], shown["attempts"], shown["next_attempt_at"]) == ("queued", 1, quiet.end)
 
 
 # -- deleted orders -----------------------------------------------------------------------------------------------

@@ -210,6 +210,8 @@ MAKE = "python3 -c 'import secrets; print(secrets.token_urlsafe(64))'"
         ("notifications.sms", "pigeon", "nothing is called 'pigeon'. Registered: none."),
         ("notifications.dispatcher", "celery", "Registered: embedded, worker."),
         ("notifications.lease", "1", "write a whole number"),
+        ("notifications.quiet_hours", "21:00-08:00", "names no time zone. Write two times of day and a zone, such as"),
+        ("notifications.quiet_hours", "21:00-21:00 UTC", "such as 21:00-08:00 Africa/Nairobi"),
         ("plugins", "no-such-plugin", "Installed: "),
     ],
 )

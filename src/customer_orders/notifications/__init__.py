@@ -32,6 +32,7 @@ def includeme(config: Any) -> None:
             services.queue_order_placed,
             templates=templates,
             sends=notifier is not None,
+            quiet_hours=settings.quiet_hours,
             hint=registry.dispatcher.hint,
         ),
     )

@@ -107,6 +107,7 @@ def claim(
     if len(rows) < limit:
         rows += session.execute(_locked(_queued(now, limit - len(rows)), only))
     going = [row for row in rows if not _ended(session, settings, now, row)]
+    going = _put_off(session, settings, now, going)
     owner = secrets.token_hex(16)
     probes = paused is not None
     if not going or (paused is not None and not channels.probe(session, paused, owner, now + lease)):
@@ -215,8 +216,8 @@ def _end(settings: Section, now: datetime, row: Row[Any]) -> tuple[Status, str] 
     if row.status == Status.SENDING and row.reason is not None:
         # the order went, or was cancelled, while an attempt ran that nobody finished
         return Status.CANCELLED, row.reason
-    # who queued it again after the opt-out meant it
-    meant = row.requeued_at and row.opted_out_at and row.opted_out_at < row.requeued_at
+    # who queued it again after the opt-out meant it: that takes force
+    meant = row.requeued_at is not None and (row.opted_out_at is None or row.requeued_at > row.opted_out_at)
     if row.opted_out and not meant:
         return Status.SUPPRESSED, "opted_out"
     if row.status == Status.SENDING and row.attempts - row.unburned >= settings.max_attempts:
@@ -225,6 +226,24 @@ def _end(settings: Section, now: datetime, row: Row[Any]) -> tuple[Status, str] 
     if now >= deadline(settings, row):
         return (Status.UNKNOWN, "abandoned") if row.status == Status.SENDING else (Status.FAILED, "deadline")
     return None
+
+
+def _put_off(session: Session, settings: Section, now: datetime, rows: list[Row[Any]]) -> list[Row[Any]]:
+    """Those of these that may be sent at this time of day; the others wait for theirs."""
+    resumes = now if settings.quiet_hours is None else settings.quiet_hours.resume(now)
+    if rows and resumes > now:
+        _update(
+            session,
+            Notification.id.in_([row.id for row in rows]),
+            status=Status.QUEUED,
+            next_attempt_at=resumes,
+            lease_owner=None,
+            lease_expires_at=None,
+            updated_at=now,
+        )
+        log.info("%s messages wait for the end of the quiet hours, %s", len(rows), resumes)
+        return []
+    return rows
 
 
 def _claim_of(row: Row[Any], owner: str, now: datetime, lease: int, began: float, probes: bool) -> Claim:

@@ -119,6 +119,8 @@ def _again(
     following = now if outcome.name == "channel_down" else now + timedelta(seconds=wait)
     if paused_until is not None:
         following = max(following, paused_until)
+    if settings.quiet_hours is not None:
+        following = settings.quiet_hours.resume(following)
     if following >= deadline(settings, row):
         return {"status": Status.FAILED}
     return {"next_attempt_at": following}

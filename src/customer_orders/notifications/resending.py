@@ -139,15 +139,6 @@ def resend_all(
     return Resent(ids, remaining, skipped)
 
 
-def overrides_opt_out(queued: Notification, customer: Customer) -> bool:
-    """Whether a message goes to a customer who opted out: it was queued again since, which takes force.
-
-    Who opts out after that is obeyed again.
-    """
-    since = customer.sms_opt_out_at
-    return queued.requeued_at is not None and (since is None or queued.requeued_at > since)
-
-
 def _require_notifier(sends: bool) -> None:
     if not sends:
         raise Conflict("No SMS is sent here: notifications.sms names no notifier.", code="no-notifier")

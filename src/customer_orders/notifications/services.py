@@ -15,6 +15,7 @@ from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
+from customer_orders.quiet import QuietHours
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ def queue_order_placed(
     *,
     templates: Templates,
     sends: bool,
+    quiet_hours: QuietHours | None,
     hint: Hint,
 ) -> None:
     """Queue the message for a new order; after the commit, hint the dispatcher at it.
@@ -42,7 +44,7 @@ def queue_order_placed(
         text="",
         language=event.customer.language,
         status=Status.QUEUED,
-        next_attempt_at=now,
+        next_attempt_at=quiet_hours.resume(now) if quiet_hours else now,
         created_at=now,
         updated_at=now,
     )
