@@ -53,10 +53,12 @@ class ScriptedNotifier:
     def parse(self, headers: Mapping[str, str], body: bytes) -> Sequence[Report | OptOut]:
         """A JSON array of objects: the fields of a report, or of an opt-out, as they are."""
         try:
-            told = json.loads(body)
-            return [(Report if "reference" in one else OptOut)(**one) for one in told]
+            told = [(Report if "reference" in one else OptOut)(**one) for one in json.loads(body)]
         except (TypeError, RecursionError):
-            raise ValueError("no reports") from None
+            told = []
+        if not told:
+            raise ValueError("no reports")
+        return told
 
 
 @implementer(IIdentityProvider)
