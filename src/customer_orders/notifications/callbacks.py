@@ -60,7 +60,7 @@ def receive_reports(request: Any) -> dict[str, int]:
 def _read(request: Any) -> Sequence[Report | OptOut]:
     if len(request.body) > LARGEST:
         raise DomainError(f"A call-back may be {LARGEST} bytes long at most.", code="too-large")
-    if request.content_type not in TYPES:
+    if request.content_type.lower() not in TYPES:
         raise DomainError(f"The body must be {' or '.join(TYPES)}.", code="unsupported-media-type")
     name = request.context.name
     try:

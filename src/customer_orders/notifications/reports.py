@@ -62,7 +62,8 @@ def receive(session: Session, notifier: str, told: Sequence[Report | OptOut]) ->
             "recipient": one.to,
             "received_at": now,
         }
-        for one in told
+        # of two that say the same, the first is kept
+        for one in reversed(told)
         if isinstance(one, Report)
     }
     if not rows:
