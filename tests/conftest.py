@@ -86,6 +86,7 @@ def settings_for(url: str, **more: str) -> dict[str, str]:
         "notifications.sms": "scripted",
         # no thread of its own: tests deliver by hand, when they mean to
         "notifications.dispatcher": "worker",
+        "notifications.report_secrets": secrets.token_urlsafe(32),
         **more,
     }
 

@@ -418,7 +418,7 @@ def quiet(make_app, database_kind, client_of):
         outbox=app.registry.outbox,
         database=app.registry.database,
         notifier=app.registry.plugins.notifiers["scripted"],
-        end=f"{end:%Y-%m-%dT%H:%M}:00.000000Z",
+        end=f"{end:%Y-%m-%dT%H:%M}:00Z",
     )
 
 

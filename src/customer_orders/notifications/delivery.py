@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
@@ -37,8 +37,8 @@ pause = time.sleep
 class Outbox:
     """The notifications of one application, and the notifier that sends them."""
 
-    def __init__(self, database: Database, settings: Section, notifier: Any) -> None:
-        self.database, self.settings, self.notifier = database, settings, notifier
+    def __init__(self, database: Database, settings: Section, notifier: Any, reporting: Collection[str] = ()) -> None:
+        self.database, self.settings, self.notifier, self.reporting = database, settings, notifier, reporting
 
     def due(self, limit: int) -> Sequence[int]:
         """Ids of notifications to deliver now, oldest first; none while the notifier pauses, or there is none."""
@@ -55,11 +55,11 @@ class Outbox:
 
     def sweep(self) -> None:
         """End what waited for too long, and delete what was kept for long enough."""
-        for step in sweeping.STEPS:
+        for step in sweeping.steps(self.settings, self.reporting):
             more = True
             while more:
                 with self.database.transaction() as session:
-                    more = step(session, self.settings)
+                    more = step(session)
 
     def claim(self, limit: int, *, suspects: int | None = None, only: int | None = None) -> list[Claim]:
         """Take up to ``limit`` messages that are due, each for one lease; each counts as an attempt from here on.

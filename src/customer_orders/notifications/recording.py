@@ -11,7 +11,7 @@ from sqlalchemy import Table, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from customer_orders import db
-from customer_orders.notifications import channels
+from customer_orders.notifications import channels, reports
 from customer_orders.notifications.claiming import Claim, deadline
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
 from customer_orders.notifications.outcomes import Outcome, backoff
@@ -70,6 +70,8 @@ def record(session: Session, settings: Section, done: Sequence[tuple[Claim, Outc
         session.connection().execute(CHANGE, changes)
     if attempts:
         session.connection().execute(insert(ATTEMPTS), attempts)
+    told = (Status.SENT, Status.UNKNOWN)
+    reports.bind(session, [claim.notification_id for claim, outcome in done if outcome.status in told])
 
 
 def _change(

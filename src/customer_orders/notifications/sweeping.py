@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -11,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.api import idempotency
+from customer_orders.notifications import reports
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
 from customer_orders.settings import Section
 
@@ -57,12 +60,18 @@ def unknown(session: Session, settings: Section) -> bool:
     return _settle(session, found, status=Status.QUEUED, next_attempt_at=now, updated_at=now)
 
 
-def kept(session: Session, _settings: Section) -> bool:
-    """Delete idempotency keys that were kept long enough; whether there may be more."""
-    return idempotency.sweep(session) >= idempotency.SWEPT
+def steps(settings: Section, reporting: Collection[str]) -> Sequence[Callable[[Session], bool]]:
+    """All that there is to sweep, each step to be repeated in a transaction of its own while there may be more.
 
-
-STEPS = (overdue, unknown, kept)
+    :param reporting: the notifiers whose providers report what became of messages.
+    """
+    deadline = timedelta(seconds=settings.report_deadline)
+    return (
+        partial(overdue, settings=settings),
+        partial(unknown, settings=settings),
+        lambda session: reports.sweep(session, reporting=reporting, deadline=deadline) >= reports.SWEPT,
+        lambda session: idempotency.sweep(session) >= idempotency.SWEPT,
+    )
 
 
 def _settle(session: Session, found: Any, **values: Any) -> bool:
