@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from customer_orders.interfaces import Identity, IdentityRefused
+from customer_orders.interfaces import Identity, IdentityRefused, OptOut, Report
 
 pytest_plugins = ["pytester"]
 
@@ -17,7 +17,7 @@ import pytest
 from zope.interface import implementer
 
 from customer_orders.interfaces import *
-from customer_orders.testing import IdentityProviderContract, NotifierContract
+from customer_orders.testing import DeliveryReportsContract, IdentityProviderContract, NotifierContract
 """
 
 NOTIFIER = (
@@ -44,6 +44,49 @@ class TestPigeon(NotifierContract):
     @pytest.fixture
     def failing(self):
         return [(Pigeon(Unavailable("too windy")), Unavailable)]
+"""
+)
+
+REPORTS = (
+    HEAD
+    + """
+import json
+
+@implementer(INotifier, IDeliveryReports)
+class Pigeon:
+    def __init__(self):
+        self.seen = []
+
+    def send(self, message):
+        return Receipt("pigeon-1")
+
+    def parse(self, headers, body):
+        if headers.get("Content-Type") != "application/json":
+            raise ValueError("no pigeon writes so")
+        try:
+            told = json.loads(body)
+        except RecursionError:
+            raise ValueError("no pigeon nests so deep")
+        if not isinstance(told, dict):
+            raise ValueError("no pigeon says so")
+        if told.get("shot"):
+            return [OptOut(told["shot"])]
+        return [Report(told.get("ring"), "delivered" if told.get("home") else "sent")]
+
+
+class TestPigeon(DeliveryReportsContract):
+    @pytest.fixture
+    def notifier(self):
+        return Pigeon()
+
+    @pytest.fixture
+    def callbacks(self):
+        headers = {"Content-Type": "application/json"}
+        return [
+            (headers, b'{"ring": "pigeon-1"}', [Report("pigeon-1", "sent")]),
+            (headers, b'{"ring": "pigeon-1", "home": true}', [Report("pigeon-1", "delivered")]),
+            (headers, b'{"shot": "+254700000001"}', [OptOut("+254700000001")]),
+        ]
 """
 )
 
@@ -109,6 +152,11 @@ def test_a_sound_notifier_passes(pytester, cost):
     assert told == {"passed": 8}
 
 
+def test_a_notifier_with_sound_reports_passes(pytester):
+    _, told = outcomes(pytester, REPORTS)
+    assert told == {"passed": 81}
+
+
 def test_a_sound_identity_provider_passes(pytester):
     _, told = outcomes(pytester, PROVIDER)
     assert told == {"passed": 9}
@@ -133,6 +181,29 @@ def test_a_sound_identity_provider_passes(pytester):
 def test_an_unsound_notifier_is_found(pytester, sound, unsound):
     assert sound in NOTIFIER
     _, told = outcomes(pytester, NOTIFIER.replace(sound, unsound))
+    assert told["failed"]
+
+
+@pytest.mark.parametrize(
+    ("sound", "unsound"),
+    [
+        ("@implementer(INotifier, IDeliveryReports)", "@implementer(INotifier)"),
+        ("def parse(self, headers, body):", "def parse(self, body, headers=None):"),
+        ('if headers.get("Content-Type") !=', 'if headers["Content-Type"] !='),
+        ("except RecursionError", "except KeyboardInterrupt"),
+        ("if not isinstance(told, dict):", "if False:"),
+        ("return [Report(told.get", "return [] if told == {} else [Report(told.get"),
+        ('"delivered" if', '"failed" if'),
+        ('[OptOut(told["shot"])]', '[told["shot"]]'),
+        ("told = json.loads(body)", "told = json.loads(body); open(__file__).close()"),
+        ("told = json.loads(body)", "told = json.loads(body); self.seen.append(told); told |= self.seen[0]"),
+        ("told = json.loads(body)", "told = json.loads(body); body in self.seen and 1 / 0; self.seen.append(body)"),
+        ('if told.get("shot"):', "self.seen.append(1)\n        if len(self.seen) > 6:"),
+    ],
+)
+def test_unsound_reports_are_found(pytester, sound, unsound):
+    assert sound in REPORTS
+    _, told = outcomes(pytester, REPORTS.replace(sound, unsound))
     assert told["failed"]
 
 
@@ -168,6 +239,7 @@ def test_what_is_not_told_is_asked_for_in_a_sentence(pytester):
         pytester,
         HEAD
         + "class TestNotifier(NotifierContract): pass\n"
+        + "class TestReports(DeliveryReportsContract): pass\n"
         + "class TestProvider(IdentityProviderContract): pass\n"
         + "class TestConsent(IdentityProviderContract):\n"
         + "    provider = pytest.fixture(lambda self: Gate())\n"
@@ -179,6 +251,7 @@ def test_what_is_not_told_is_asked_for_in_a_sentence(pytester):
         [
             "*NotImplementedError: Return your notifier, *",
             "*NotImplementedError: Return pairs: *",
+            "*NotImplementedError: Return your notifier.",
             "*NotImplementedError: Return your identity provider; *",
             "*NotImplementedError: Return your identity provider with a service *",
             "*NotImplementedError: Return the code *",
@@ -189,6 +262,41 @@ def test_what_is_not_told_is_asked_for_in_a_sentence(pytester):
 def test_a_failure_shows_what_was_compared(pytester):
     result, _ = outcomes(pytester, NOTIFIER.replace('"KES"', '"KSh"'))
     result.stdout.fnmatch_lines(["*where None = *fullmatch*"])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"reference": ""},
+        {"reference": "x" * 256},
+        {"reference": "x\x00"},
+        {"reference": None},
+        {"status": "unknown"},
+        {"status": ""},
+        {"status": None},
+        {"reason": ""},
+        {"reason": "two\nlines"},
+        {"reason": "x" * 256},
+        {"reason": 5},
+        {"to": ""},
+        {"to": "\ud800"},
+    ],
+)
+def test_a_report_that_could_not_be_kept_is_none(told):
+    whole = {"reference": "x" * 255, "status": "failed", "reason": "é" * 255, "to": "+254700000001"}
+    assert Report(**whole)
+    assert Report("x", "sent").to is None
+    with pytest.raises(ValueError, match="a report"):
+        Report(**whole | told)
+
+
+@pytest.mark.parametrize(
+    "to", ["", "254700000001", "+0700000001", "+25470", "+254700000001\n", "+\u0662547000000", None]
+)
+def test_an_opt_out_names_a_number(to):
+    assert OptOut("+254700000001").to == "+254700000001"
+    with pytest.raises(ValueError, match=r"in E\.164"):
+        OptOut(to)
 
 
 @pytest.mark.parametrize("what", ["email", "name"])

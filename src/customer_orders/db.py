@@ -10,7 +10,7 @@ import logging
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -35,6 +35,7 @@ from sqlalchemy import (
     literal,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -193,6 +194,12 @@ def unique_reference(session: Session, model: Any, reference: str | None) -> Ite
             raise
         said = f"{model.__name__} {first} has the reference {reference!r} already."
         raise Conflict(said, code="reference-taken", existing=first) from error
+
+
+def insert_unless_there(session: Session, model: Any, *rows: Mapping[str, Any]) -> Sequence[Any]:
+    """Insert those rows whose unique values nobody has yet, whoever else is at it now; tells which."""
+    insert: Any = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}[session.get_bind().dialect.name]
+    return session.scalars(insert(model).values(list(rows)).on_conflict_do_nothing().returning(model)).all()
 
 
 # A request that reads sees one moment, whatever others commit meanwhile; on SQLite every transaction does.

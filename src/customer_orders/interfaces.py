@@ -14,7 +14,8 @@ and an ``includeme(config)`` that calls one or more of four directives:
     in ``NAME_API_KEY_FILE``. Mark a node ``secret=True`` and it is never printed. What else speaks against starting,
     ``includeme`` tells by a ``pyramid.exceptions.ConfigurationError``.
 ``config.add_notifier(name, notifier)``
-    Offers an :class:`INotifier`; a deployment chooses it by ``notifications.sms = name``.
+    Offers an :class:`INotifier`; a deployment chooses it by ``notifications.sms = name``. One that provides
+    :class:`IDeliveryReports` too is told what its provider posts to ``/api/notifications/reports/{name}/{secret}``.
 ``config.add_identity_provider(name, provider)``
     Offers an :class:`IIdentityProvider` at ``/api/{name}-oauth2/redirect/``.
 ``config.add_dispatcher(name, dispatcher)``
@@ -48,6 +49,7 @@ State, nonce, PKCE, users, tokens, retries, leases, deduplication and phone numb
 # mypy: disable-error-code="empty-body,misc"
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -68,6 +70,7 @@ __all__ = [
     "IdentityRefused",
     "Message",
     "NotSent",
+    "OptOut",
     "Receipt",
     "Rejected",
     "Report",
@@ -106,7 +109,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The provider took the message. ``reference`` is the provider's own id; ``cost`` is None if not told."""
+    """The provider took the message. ``cost`` is None if not told.
+
+    :param reference: the provider's own id of this one message; what it reports later is bound to the message by it.
+    """
 
     reference: str
     cost: Cost | None = None
@@ -114,12 +120,42 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Report:
-    """What a delivery report says, in our words: ``status`` is one of sent, delivered, failed, expired."""
+    """What a delivery report says, in our words.
+
+    :param reference: the provider's own id of the message, as in its :class:`Receipt`.
+    :param status: ``sent`` (on its way), or what became of it: ``delivered``, ``failed``, or ``expired`` (given up
+        after some time).
+    :param reason: why it failed; it is kept and shown to staff: no secret, no text, no number.
+    :param to: the recipient, if the report names one; for ``sms`` in E.164. It helps where the reference is not known.
+
+    Raises ``ValueError`` if these could not be kept: each is printable, and at most 255 characters long.
+    """
 
     reference: str
     status: str
     reason: str | None = None
     to: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.status not in ("sent", "delivered", "failed", "expired"):
+            raise ValueError("a report says sent, delivered, failed or expired")
+        for told in (self.reference, *(told for told in (self.reason, self.to) if told is not None)):
+            if not isinstance(told, str) or not 1 <= len(told) <= 255 or not told.isprintable():
+                raise ValueError("what a report tells is printable, 1 to 255 characters long")
+
+
+@dataclass(frozen=True)
+class OptOut:
+    """A person wants no more messages, and told the provider so (by STOP, for example). ``to``: in E.164.
+
+    Raises ``ValueError`` if it is not.
+    """
+
+    to: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.to, str) or not re.fullmatch(r"\+[1-9][0-9]{6,14}", self.to):
+            raise ValueError("an opt-out names a number in E.164")
 
 
 @dataclass(frozen=True)
@@ -193,7 +229,11 @@ class IdentityProviderUnavailable(Exception):
 
 
 class INotifier(Interface):
-    """Sends messages."""
+    """Sends messages.
+
+    It may have an attribute ``timeout``: the seconds that one :meth:`send` takes at most. The core then checks at start
+    that they are within a third of ``notifications.lease``.
+    """
 
     def send(message: Message) -> Receipt:
         """Send, within a time-out of the notifier's own.
@@ -205,10 +245,19 @@ class INotifier(Interface):
 
 
 class IDeliveryReports(Interface):
-    """Optional, for a notifier whose provider calls back."""
+    """Optional, for a notifier whose provider calls back: the same object provides both.
 
-    def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Report]:
-        """Read a call-back. Pure: no I/O. Raises ValueError for what is not a report."""
+    The core alone checks who calls, and decides what a report changes: they may come twice, in any order, and before
+    :meth:`INotifier.send` has returned.
+    """
+
+    def parse(headers: Mapping[str, str], body: bytes) -> Sequence[Report | OptOut]:
+        """Read a call-back: a form or JSON, of at most 4 KiB.
+
+        ``headers``: names are written as in ``Content-Type``. Empty if it is understood and of no interest.
+        Pure: no I/O, and the same again for the same. Raises ``ValueError``, and nothing else, for what is not a
+        call-back of the provider's.
+        """
 
 
 class IIdentityProvider(Interface):

@@ -16,7 +16,7 @@ from pyramid.exceptions import ConfigurationError
 from zope.interface.exceptions import Invalid as InterfaceViolation
 from zope.interface.verify import verifyObject
 
-from customer_orders.interfaces import IDispatcher, IIdentityProvider, INotifier
+from customer_orders.interfaces import IDeliveryReports, IDispatcher, IIdentityProvider, INotifier
 from customer_orders.settings import InvalidSettings, Section, SettingError, misspelt_sections
 
 GROUP = "customer_orders.plugins"
@@ -55,12 +55,15 @@ def distribution(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "?"
 
 
-def _adder(kind: str, label: str, interface: Any) -> Any:
+def _adder(kind: str, label: str, interface: Any, *optional: Any) -> Any:
+    """The directive for a kind. ``optional``: interfaces that what is offered may say it meets, too."""
+
     def add(config: Any, name: str, offered: Any) -> None:
-        try:
-            verifyObject(interface, offered)
-        except InterfaceViolation as error:
-            raise ConfigurationError(f"{label} {name!r} does not meet {interface.__name__}: {error}") from error
+        for claimed in (interface, *(each for each in optional if each.providedBy(offered))):
+            try:
+                verifyObject(claimed, offered)
+            except InterfaceViolation as error:
+                raise ConfigurationError(f"{label} {name!r} does not meet {claimed.__name__}: {error}") from error
         plugin = config.registry.plugins.including
         if plugin is not None and name in BUILT_IN[kind]:
             raise ConfigurationError(f"the plugin {plugin!r} claims the {label} {name!r}, which is the core's own")
@@ -138,7 +141,7 @@ def includeme(config: Any) -> None:
     registry = config.registry
     registry.plugins = Registered()
     config.add_directive("plugin_settings", _plugin_settings, action_wrap=False)
-    config.add_directive("add_notifier", _adder("notifiers", "notifier", INotifier))
+    config.add_directive("add_notifier", _adder("notifiers", "notifier", INotifier, IDeliveryReports))
     config.add_directive("add_identity_provider", _adder("identity_providers", "identity provider", IIdentityProvider))
     config.add_directive("add_dispatcher", _adder("dispatchers", "dispatcher", IDispatcher))
 

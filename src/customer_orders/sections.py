@@ -99,9 +99,31 @@ KEY_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 MAKE_A_KEY = "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(64))'"
 
 
+PLACEHOLDER = re.compile("change.?me|placeholder|example|replace|your.?(key|secret)|insert", re.IGNORECASE)
+
+
 def _signing_key(node: colander.SchemaNode, value: str) -> None:
-    if len(set(value)) < 12 or re.search("change.?me|placeholder|example|replace|your.?key|insert", value, re.I):
+    if len(set(value)) < 12 or PLACEHOLDER.search(value):
         raise colander.Invalid(node, f"looks like a placeholder, not a random key. {MAKE_A_KEY}")
+
+
+MAKE_A_WORD = "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
+
+def _report_secrets(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
+    if len(value) > 2:
+        raise colander.Invalid(node, "holds more than two; two are good at once, while you change it")
+    for number, word in enumerate(value, 1):
+        # not repeated: it may be a good one but for a slip
+        which = f"number {number} " if len(value) > 1 else ""
+        if not re.fullmatch("[A-Za-z0-9_-]+", word):
+            raise colander.Invalid(node, f"{which}holds what an address cannot; write letters, digits, - and _ only")
+        # 128 bits: a letter of base64 has six, of hexadecimal four
+        least = 32 if re.fullmatch("[0-9A-Fa-f]+", word) else 22
+        if not least <= len(word) <= 255:
+            raise colander.Invalid(node, f"{which}is not {least} to 255 characters long. {MAKE_A_WORD}")
+        if len(set(word)) < 8 or PLACEHOLDER.search(word):
+            raise colander.Invalid(node, f"{which}looks like a placeholder, not a random secret. {MAKE_A_WORD}")
 
 
 class Top(colander.MappingSchema):
@@ -259,6 +281,20 @@ class Notifications(colander.MappingSchema):
     max_attempts = node(Number(1, 100), "Attempts after which a message has failed.", missing=10)
     retry_base = node(Number(1, 3600), "Seconds of the first wait between attempts, doubled each time.", missing=5)
     retry_cap = node(Number(1, 86400), "Longest wait between two attempts, in seconds.", missing=3600)
+    report_secrets = node(
+        Words(),
+        "The secret in the address to which a provider sends delivery reports, "
+        "app.public_url and /api/notifications/reports/{notifier}/{secret}; two while you change it, both are good. "
+        f"Blank: no report is taken, and no message expires for want of one. {MAKE_A_WORD}.",
+        missing=(),
+        validator=_report_secrets,
+        secret=True,
+    )
+    report_deadline = node(
+        Number(60, 30 * 86400),
+        "Seconds after which a message counts as expired if no report says what became of it.",
+        missing=72 * 3600,
+    )
 
 
 CORE: dict[str, type[colander.SchemaNode]] = {
@@ -275,6 +311,10 @@ CORE: dict[str, type[colander.SchemaNode]] = {
 
 # Settings of the libraries underneath that are ours to choose, not the operator's: the code relies on them.
 LIBRARIES = {
+    # these log whole paths, and there is a path with a secret in it
+    "debug_authorization": False,
+    "debug_notfound": False,
+    "debug_routematch": False,
     "handle_exceptions": False,
     "tm.annotate_user": False,
     "tm.commit_veto": "pyramid_tm.default_commit_veto",

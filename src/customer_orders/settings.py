@@ -54,7 +54,8 @@ class Setting:
 
     def display(self) -> str:
         """The value as an operator may see it: a secret is masked."""
-        if self.value is None:
+        # what is not there is no secret
+        if self.value in (None, ()):
             return ""
         if getattr(self.node, "secret", False):
             return MASK

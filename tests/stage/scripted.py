@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from urllib.parse import urlencode
 
 from zope.interface import implementer
 
-from customer_orders.interfaces import Cost, Identity, IIdentityProvider, INotifier, Message, Receipt
+from customer_orders.interfaces import (
+    Cost,
+    IDeliveryReports,
+    Identity,
+    IIdentityProvider,
+    INotifier,
+    Message,
+    OptOut,
+    Receipt,
+    Report,
+)
 
 
-@implementer(INotifier)
+@implementer(INotifier, IDeliveryReports)
 class ScriptedNotifier:
     """Does what ``script`` says, message by message: raises an exception, calls a function, returns a receipt.
 
@@ -37,6 +49,16 @@ class ScriptedNotifier:
         if isinstance(step, BaseException):
             raise step
         return step or Receipt(f"scripted-{number}", Cost(Decimal("0.8"), "KES"))
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Sequence[Report | OptOut]:
+        """A JSON array of objects: the fields of a report, or of an opt-out, as they are."""
+        try:
+            told = [(Report if "reference" in one else OptOut)(**one) for one in json.loads(body)]
+        except (TypeError, RecursionError):
+            told = []
+        if not told:
+            raise ValueError("no reports")
+        return told
 
 
 @implementer(IIdentityProvider)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from contextlib import ExitStack
+from urllib.parse import urlencode
 
 import pytest
 
-from customer_orders.interfaces import ChannelDown, Rejected, Unavailable, Uncertain
-from customer_orders.testing import NotifierContract
+from customer_orders.interfaces import ChannelDown, OptOut, Rejected, Report, Unavailable, Uncertain
+from customer_orders.testing import DeliveryReportsContract, NotifierContract
 from customer_orders_africastalking.notifier import AfricasTalking
 from loopback import Answer, hang, provider, reset, unused_url
 
@@ -52,3 +53,25 @@ class TestAfricasTalking(NotifierContract):
                 server.answer = lambda asked, answer=answer: answer
                 pairs.append((by(server.url), expected))
             yield pairs
+
+
+class TestAfricasTalkingReports(DeliveryReportsContract):
+    @pytest.fixture
+    def notifier(self):
+        return by(unused_url())
+
+    @pytest.fixture
+    def callbacks(self):
+        number = "+254700000001"
+        report = {"id": "ATXid_1", "phoneNumber": number, "networkCode": "63902", "retryCount": "0"}
+        said = [
+            (report | {"status": "Success"}, Report("ATXid_1", "delivered", None, number)),
+            (report | {"status": "Buffered"}, Report("ATXid_1", "sent", None, number)),
+            (
+                report | {"status": "Rejected", "failureReason": "UserInBlackList"},
+                Report("ATXid_1", "failed", "UserInBlackList", number),
+            ),
+            ({"senderId": "Duka", "phoneNumber": number}, OptOut(number)),
+        ]
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "User-Agent": "okhttp"}
+        return [(headers, urlencode(form).encode(), [told]) for form, told in said]

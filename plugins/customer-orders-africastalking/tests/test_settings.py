@@ -149,7 +149,7 @@ def test_an_endpoint_may_be(section, endpoint):
 
 def test_what_is_not_set_has_a_default(section):
     found = section(endpoint="", sender_id="")
-    assert (found.endpoint, found.sender_id, found.connect_timeout, found.read_timeout) == (None, None, 5, 15)
+    assert (found.endpoint, found.sender_id, found.connect_timeout, found.read_timeout) == (None, None, 2, 14)
 
 
 def test_what_is_set_counts(section):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -90,6 +90,24 @@ def delete_customer(session: Session, customer_id: int, *, versions: Collection[
     except IntegrityError as error:
         # The foreign key decides, not a look before: an order may be placed in between.
         raise Conflict(f"Customer {customer_id} has orders; delete those first.", code="customer-has-orders") from error
+
+
+def opt_out(session: Session, phone_number: str) -> int:
+    """Every customer with this number (E.164) wants no SMS, by their own word; tells how many did not say so before."""
+    now = db.now(session)
+    found = session.scalars(
+        select(Customer)
+        .where(
+            Customer.phone_number == phone_number,
+            or_(Customer.sms_opt_out.is_(False), Customer.sms_opt_out_source.is_distinct_from("recipient")),
+        )
+        .order_by(Customer.id)
+        .with_for_update()
+    ).all()
+    for one in found:
+        one.sms_opt_out, one.sms_opt_out_source = True, "recipient"
+        one.sms_opt_out_at = one.updated_at = now
+    return len(found)
 
 
 def facts(found: Customer) -> CustomerFacts:

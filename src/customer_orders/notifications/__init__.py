@@ -8,6 +8,7 @@ from typing import Any
 from pyramid.events import NewRequest
 
 from customer_orders.events import OrderDeleted, OrderPlaced
+from customer_orders.interfaces import IDeliveryReports
 from customer_orders.notifications import services
 from customer_orders.notifications.delivery import Outbox
 from customer_orders.notifications.dispatch import EmbeddedDispatcher, WorkerDispatcher
@@ -24,7 +25,9 @@ def includeme(config: Any) -> None:
     config.commit()
     registry.dispatcher = registry.plugins.dispatchers[settings.dispatcher]
     notifier = registry.plugins.notifiers.get(settings.sms)
-    registry.outbox = Outbox(registry.database, settings, notifier)
+    # those that can tell what became of a message, if they may
+    reporting = [name for name, each in registry.plugins.notifiers.items() if IDeliveryReports.providedBy(each)]
+    registry.outbox = Outbox(registry.database, settings, notifier, reporting if settings.report_secrets else ())
     templates = Templates({"order_placed": settings.template_order_placed})
     config.add_listener(
         OrderPlaced,
@@ -37,5 +40,6 @@ def includeme(config: Any) -> None:
         ),
     )
     config.add_listener(OrderDeleted, services.cancel_for_order)
+    config.scan("customer_orders.notifications.callbacks")
     # A server that does not start the dispatcher itself (see server.py) starts it with the first request.
     config.add_subscriber(lambda event: registry.dispatcher.start(registry.outbox), NewRequest)

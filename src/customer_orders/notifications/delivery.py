@@ -12,10 +12,11 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from sqlalchemy import and_, or_, select, update
@@ -33,6 +34,7 @@ from customer_orders.interfaces import (
     Unavailable,
     Uncertain,
 )
+from customer_orders.notifications import reports
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
 from customer_orders.settings import Section
 
@@ -80,8 +82,8 @@ def backoff(attempt: int, base: int, cap: int) -> float:
 class Outbox:
     """The notifications of one application, and the notifier that sends them."""
 
-    def __init__(self, database: Database, settings: Section, notifier: Any) -> None:
-        self.database, self.settings, self.notifier = database, settings, notifier
+    def __init__(self, database: Database, settings: Section, notifier: Any, reporting: Collection[str] = ()) -> None:
+        self.database, self.settings, self.notifier, self.reporting = database, settings, notifier, reporting
 
     def due(self, limit: int) -> Sequence[int]:
         """Ids of notifications to deliver now, oldest first; none while no notifier is configured."""
@@ -102,11 +104,16 @@ class Outbox:
             self._record(claim, self._send(claim))
 
     def sweep(self) -> None:
-        """Delete idempotency keys that were kept long enough."""
-        while True:
-            with self.database.transaction() as session:
-                if idempotency.sweep(session) < idempotency.SWEPT:
-                    return
+        """Delete idempotency keys that were kept long enough; see to what waited too long for a report."""
+        deadline = timedelta(seconds=self.settings.report_deadline)
+        for step, most in (
+            (idempotency.sweep, idempotency.SWEPT),
+            (partial(reports.sweep, reporting=self.reporting, deadline=deadline), reports.SWEPT),
+        ):
+            done = most
+            while done >= most:
+                with self.database.transaction() as session:
+                    done = step(session)
 
     def _record(self, claim: Claim, outcome: Outcome) -> None:
         """Record, and try again while the database does not let us: a forgotten receipt is a message sent twice."""
@@ -253,6 +260,7 @@ class Outbox:
                     reference=outcome.columns.get("reference"),
                 )
             )
+            reports.bind(session, [claim.notification_id])
 
 
 def _accepted(receipt: Receipt) -> Outcome:

@@ -20,6 +20,10 @@ import pytest
 # so that a failure shows what was compared
 pytest.register_assert_rewrite("customer_orders.testing.contracts")
 
-from customer_orders.testing.contracts import IdentityProviderContract, NotifierContract  # noqa: E402
+from customer_orders.testing.contracts import (  # noqa: E402
+    DeliveryReportsContract,
+    IdentityProviderContract,
+    NotifierContract,
+)
 
-__all__ = ["IdentityProviderContract", "NotifierContract"]
+__all__ = ["DeliveryReportsContract", "IdentityProviderContract", "NotifierContract"]

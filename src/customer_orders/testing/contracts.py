@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import builtins
 import hashlib
 import re
 import secrets
+import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +22,7 @@ from zope.interface.verify import verifyObject
 from customer_orders.interfaces import (
     ChannelDown,
     Cost,
+    IDeliveryReports,
     Identity,
     IdentityProviderUnavailable,
     IdentityRefused,
@@ -26,8 +30,10 @@ from customer_orders.interfaces import (
     INotifier,
     Message,
     NotSent,
+    OptOut,
     Receipt,
     Rejected,
+    Report,
     Unavailable,
     Uncertain,
 )
@@ -90,6 +96,83 @@ class NotifierContract:
                 notifier.send(MESSAGE)
             assert told.value.reason, "the reason is kept with the attempt"
             assert MESSAGE.text not in told.value.reason, "reasons end up in logs, what customers are told must not"
+
+
+# What nobody's provider posts; a few of them look like forms and JSON until one reads on.
+GARBAGE = (
+    b"",
+    b" ",
+    b"hello",
+    b"=&=&=",
+    b"%ff=%00",
+    b"\x00\xff\xfe",
+    b"null",
+    b"true",
+    b"0",
+    b'"text"',
+    b"[0]",
+    b"[[]]",
+    b"[{}]",
+    b"{}",
+    b'{"": {}}',
+    b'{"a":' * 800,
+    b"[" * 4096,
+    b"9" * 4096,
+    b"<report/>",
+)
+TYPES = ("application/x-www-form-urlencoded", "application/json", "text/plain", "")
+
+
+class DeliveryReportsContract:
+    """What every :class:`IDeliveryReports` has to do."""
+
+    @pytest.fixture
+    def notifier(self) -> Any:
+        """The notifier; its provider is not asked for anything."""
+        raise NotImplementedError("Return your notifier.")
+
+    @pytest.fixture
+    def callbacks(self) -> Sequence[tuple[Mapping[str, str], bytes, Sequence[Report | OptOut]]]:
+        """Headers and body of a call-back of each kind, as the provider sends them, and what each says."""
+        raise NotImplementedError("Return triples: headers and body of a call-back, and the reports that it brings.")
+
+    def test_it_meets_both_interfaces(self, notifier: Any) -> None:
+        assert verifyObject(INotifier, notifier)
+        assert verifyObject(IDeliveryReports, notifier)
+
+    def test_a_call_back_is_read(self, notifier: Any, callbacks: Any) -> None:
+        assert callbacks, "every provider that calls back has something to say"
+        for headers, body, expected in callbacks:
+            told = notifier.parse(headers, body)
+            assert all(isinstance(one, Report | OptOut) for one in told)
+            assert list(told) == list(expected)
+
+    def test_the_same_again_says_the_same(self, notifier: Any, callbacks: Any) -> None:
+        first = [list(notifier.parse(headers, body)) for headers, body, _ in callbacks]
+        again = [list(notifier.parse(headers, body)) for headers, body, _ in reversed(callbacks)]
+        assert again[::-1] == first, "nothing is remembered from one call-back to the next"
+
+    def test_several_threads_may_read_at_once(self, notifier: Any, callbacks: Any) -> None:
+        expected = [list(reports) for _, _, reports in callbacks]
+        told = _at_once(lambda _: [list(notifier.parse(headers, body)) for headers, body, _ in callbacks])
+        assert told == [expected] * THREADS
+
+    def test_reading_opens_nothing(self, notifier: Any, callbacks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        opened: list[object] = []
+        with monkeypatch.context() as patched:
+            for where, what in ((socket, "socket"), (socket, "getaddrinfo"), (builtins, "open")):
+                patched.setattr(where, what, lambda *given, **_: opened.append(given))
+            for headers, body, _ in callbacks:
+                with suppress(Exception):
+                    notifier.parse(headers, body)
+        assert opened == [], "no file and no connection: a call-back is read in the transaction of a request"
+
+    @pytest.mark.parametrize("content_type", TYPES)
+    @pytest.mark.parametrize("body", GARBAGE, ids=lambda body: repr(body[:20]))
+    def test_what_is_no_call_back_is_a_value_error(self, notifier: Any, content_type: str, body: bytes) -> None:
+        headers = {"Content-Type": content_type} if content_type else {}
+        with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+            notifier.parse(headers, body)
 
 
 class _SignIn:

@@ -99,11 +99,13 @@ class AfricasTalkingSettings(colander.MappingSchema):
         validator=_endpoint,
         missing=None,
     )
-    connect_timeout = colander.SchemaNode(Seconds(10), title="Seconds to reach the API.", missing=5)
+    connect_timeout = colander.SchemaNode(
+        Seconds(10), title="Seconds to reach an address of the API, and again for the TLS handshake.", missing=2
+    )
     read_timeout = colander.SchemaNode(
         Seconds(30),
-        title="Seconds for the whole answer; with twice connect_timeout well below notifications.lease.",
-        missing=15,
+        title="Seconds for the whole answer; with three times connect_timeout within a third of notifications.lease.",
+        missing=14,
     )
 
 

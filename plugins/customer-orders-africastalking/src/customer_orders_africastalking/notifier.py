@@ -1,21 +1,38 @@
-"""The notifier: one message to one recipient by one request, and what came of it in the words of the contract."""
+"""The notifier: one message to one recipient by one request, and what came of it in the words of the contract, at once
+and in what Africa's Talking reports later.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 import requests
 from zope.interface import implementer
 
-from customer_orders.interfaces import INotifier, Message, Receipt, Rejected, Unavailable, Uncertain
+from customer_orders.interfaces import (
+    IDeliveryReports,
+    INotifier,
+    Message,
+    OptOut,
+    Receipt,
+    Rejected,
+    Report,
+    Unavailable,
+    Uncertain,
+)
+from customer_orders_africastalking import callbacks
 from customer_orders_africastalking.answers import Answers
 from customer_orders_africastalking.gateway import Gateway
 from customer_orders_http import NotWritten, cause
 
 
-@implementer(INotifier)
+@implementer(INotifier, IDeliveryReports)
 class AfricasTalking:
-    """Sends SMS by Africa's Talking; may be called from many threads.
+    """Sends SMS by Africa's Talking, and reads its call-backs; may be called from many threads.
+
+    ``timeout``: the seconds that one message takes at most, if the API's host has two addresses (IPv4 and IPv6) and
+    neither answers but at the last moment.
 
     :param username: the app's user name; ``sandbox`` selects the sandbox's host.
     :param sender_id: what the recipient sees as the sender, if the account has one of its own.
@@ -31,9 +48,11 @@ class AfricasTalking:
         api_key: str,
         sender_id: str | None = None,
         endpoint: str | None = None,
-        connect_timeout: float = 5,
-        read_timeout: float = 15,
+        connect_timeout: float = 2,
+        read_timeout: float = 14,
     ) -> None:
+        # two addresses and the TLS handshake; see customer_orders_http.Bounded
+        self.timeout = 3 * connect_timeout + read_timeout
         self._sender_id = sender_id
         self._gateway = Gateway(
             username, api_key, endpoint=endpoint, connect_timeout=connect_timeout, read_timeout=read_timeout
@@ -54,6 +73,10 @@ class AfricasTalking:
         except requests.RequestException as error:
             raise Uncertain(f"no answer: {cause(error)}") from error
         return self._answers.read(answer, message)
+
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Sequence[Report | OptOut]:
+        """The delivery report, or the opt-out, that a call-back brings. Raises ``ValueError`` for anything else."""
+        return callbacks.read(headers, body)
 
 
 def _check(message: Message) -> None:
