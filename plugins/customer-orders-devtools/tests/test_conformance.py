@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from zope.interface.verify import verifyObject
 
-from customer_orders.interfaces import ChannelDown, IDeliveryReports, Rejected, Unavailable, Uncertain
-from customer_orders.testing import IdentityProviderContract, NotifierContract
+from customer_orders.interfaces import ChannelDown, OptOut, Rejected, Report, Unavailable, Uncertain
+from customer_orders.testing import DeliveryReportsContract, IdentityProviderContract, NotifierContract
 from customer_orders_devtools.identity import AnyEmail
 from customer_orders_devtools.simulator import Simulator
 
@@ -29,9 +29,6 @@ class TestSimulator(NotifierContract):
     def notifier(self, inbox):
         return Simulator(str(inbox))
 
-    def test_it_has_reports(self, notifier):
-        assert verifyObject(IDeliveryReports, notifier)
-
     @pytest.fixture
     def failing(self, tmp_path):
         (tmp_path / "file").touch()
@@ -49,6 +46,23 @@ class TestSimulator(NotifierContract):
             (Simulator(str(tmp_path)), Unavailable),
             (Simulator(str(tmp_path / "file" / "inbox")), Unavailable),
             *((Redirected(phone, number), expected) for number, expected in numbers.items()),
+        ]
+
+
+class TestReports(DeliveryReportsContract):
+    @pytest.fixture
+    def notifier(self, inbox):
+        return Simulator(str(inbox))
+
+    @pytest.fixture
+    def callbacks(self):
+        failed = {"reference": "simulated-1", "status": "failed", "reason": "the phone is off", "to": "+447700900102"}
+        delivered = {"reference": "simulated-2", "status": "delivered", "reason": None, "to": "+447700900101"}
+        json_headers = {"Content-Type": "application/json"}
+        return [
+            (json_headers, json.dumps(failed).encode(), [Report(**failed)]),
+            (json_headers, json.dumps(delivered).encode(), [Report(**delivered)]),
+            (json_headers, b'{"opt_out": "+447700900110"}', [OptOut("+447700900110")]),
         ]
 
 

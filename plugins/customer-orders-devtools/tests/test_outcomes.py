@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from webtest import TestApp
 
-from customer_orders.interfaces import ChannelDown, Message, Receipt, Rejected, Report, Unavailable, Uncertain
+from customer_orders.interfaces import ChannelDown, Message, OptOut, Receipt, Rejected, Report, Unavailable, Uncertain
 from customer_orders_devtools import simulator
 from customer_orders_devtools.outcomes import OUTCOMES, outcome_for
 from customer_orders_devtools.reporter import Reporter
@@ -170,7 +170,9 @@ def test_what_is_reported(reported, posts, name):
 def test_one_who_answers_stop_is_named(reported):
     phone, told = reported
     answer_of(phone, "stop")
-    assert told()[-1] == {"opt_out": NUMBERS["stop"]}
+    report = told()[-1]
+    assert report == {"opt_out": NUMBERS["stop"]}
+    assert phone.parse({}, json.dumps(report).encode()) == [OptOut(NUMBERS["stop"])]
 
 
 def test_an_early_report_comes_before_the_answer(posts, inbox):
@@ -203,6 +205,12 @@ GOOD = {"reference": "simulated-1", "status": "delivered", "reason": None, "to":
         json.dumps({name: GOOD[name] for name in ("reference", "status")}).encode(),
         json.dumps({**GOOD, "more": 1}).encode(),
         json.dumps([GOOD]).encode(),
+        json.dumps({**GOOD, "status": "read"}).encode(),
+        json.dumps({**GOOD, "status": []}).encode(),
+        json.dumps({**GOOD, "reference": 5}).encode(),
+        b'{"opt_out": "0700000001"}',
+        b'{"opt_out": ["+254700000001"]}',
+        b'{"opt_out": null}',
     ],
 )
 def test_what_is_no_report_is_refused(inbox, body):

@@ -17,7 +17,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from customer_orders.interfaces import Cost, IDeliveryReports, INotifier, Message, Receipt, Report, Unavailable
+from customer_orders.interfaces import Cost, IDeliveryReports, INotifier, Message, OptOut, Receipt, Report, Unavailable
 from customer_orders_devtools.outcomes import Callback, outcome_for
 from customer_orders_devtools.reporter import Reporter
 
@@ -60,14 +60,16 @@ class Simulator:
             time.sleep(self.timeout)
         raise raises()
 
-    def parse(self, headers: Mapping[str, str], body: bytes) -> Sequence[Report]:
+    def parse(self, headers: Mapping[str, str], body: bytes) -> Sequence[Report | OptOut]:
         """Read what the reporter posts. Raises ValueError for anything else."""
         try:
             told = json.loads(body)
         except RecursionError:
             raise ValueError("the report is nested too deep") from None
+        if isinstance(told, dict) and told.keys() == {"opt_out"}:
+            return [OptOut(told["opt_out"])]
         if not isinstance(told, dict) or told.keys() != {"reference", "status", "reason", "to"}:
-            raise ValueError("a report holds reference, status, reason and to")
+            raise ValueError("a report holds reference, status, reason and to; or opt_out alone")
         return [Report(**told)]
 
     def _report(self, callbacks: Sequence[Callback], reference: str, to: str) -> None:
