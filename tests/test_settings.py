@@ -379,3 +379,13 @@ def test_an_empty_template_is_not_the_default():
     assert registry.sections["notifications"].template_order_placed == ""
     assert "Blank: no SMS" in registry.sections["notifications"]["template.order_placed"].node.title
     assert main({}, **GOOD).registry.sections["notifications"].template_order_placed.startswith("Your order has been")
+
+
+def test_a_lease_has_to_last_for_three_sends():
+    devtools = {"plugins": "devtools", "notifications.sms": "devtools", "devtools.timeout": "5"}
+    told = wrong(**devtools, **{"notifications.lease": "14"})
+    assert told == {
+        "notifications.lease": "is 14, and devtools takes up to 5 seconds for a message. "
+        "Make it 15 or more, or have devtools time out sooner (see its settings)."
+    }
+    assert main({}, **GOOD, **devtools, **{"notifications.lease": "15"})

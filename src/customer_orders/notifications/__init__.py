@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,16 @@ from customer_orders.notifications import services
 from customer_orders.notifications.delivery import Outbox
 from customer_orders.notifications.dispatch import EmbeddedDispatcher, WorkerDispatcher
 from customer_orders.notifications.templates import Templates
-from customer_orders.settings import section
+from customer_orders.settings import InvalidSettings, Section, SettingError, section
+
+
+def _check_timeout(settings: Section, notifier: Any) -> None:
+    """Raises ``InvalidSettings`` if a send may take too much of its lease: it is renewed three times meanwhile."""
+    timeout = getattr(notifier, "timeout", None)
+    if timeout is not None and timeout > settings.lease / 3:
+        said = f"is {settings.lease}, and {settings.sms} takes up to {timeout:g} seconds for a message. "
+        mend = f"Make it {math.ceil(3 * timeout)} or more, or have {settings.sms} time out sooner (see its settings)."
+        raise InvalidSettings([SettingError("notifications.lease", said + mend)])
 
 
 def includeme(config: Any) -> None:
@@ -25,6 +35,7 @@ def includeme(config: Any) -> None:
     config.commit()
     registry.dispatcher = registry.plugins.dispatchers[settings.dispatcher]
     notifier = registry.plugins.notifiers.get(settings.sms)
+    _check_timeout(settings, notifier)
     # those that can tell what became of a message, if they may
     reporting = [name for name, each in registry.plugins.notifiers.items() if IDeliveryReports.providedBy(each)]
     registry.outbox = Outbox(registry.database, settings, notifier, reporting if settings.report_secrets else ())
