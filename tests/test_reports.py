@@ -820,8 +820,11 @@ def waiting(registry):
 
         def waits():
             with engine.connect() as connection:
-                here = "datname = current_database() AND wait_event_type = 'Lock'"
-                return connection.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {here}"))
+                query = (
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+                return connection.scalar(text(query))
 
         wait_for(waits, "the thread waits for a lock")
         return threads[-1]

@@ -381,8 +381,14 @@ def test_an_empty_template_is_not_the_default():
     assert main({}, **GOOD).registry.sections["notifications"].template_order_placed.startswith("Your order has been")
 
 
-def test_a_lease_has_to_last_for_three_sends():
-    devtools = {"plugins": "devtools", "notifications.sms": "devtools", "devtools.timeout": "5"}
+def test_a_lease_has_to_last_for_three_sends(tmp_path):
+    inbox = str(tmp_path / "inbox.jsonl")
+    devtools = {
+        "devtools.inbox": inbox,
+        "plugins": "devtools",
+        "notifications.sms": "devtools",
+        "devtools.timeout": "5",
+    }
     told = wrong(**devtools, **{"notifications.lease": "14"})
     assert told == {
         "notifications.lease": "is 14, and devtools takes up to 5 seconds for a message. "

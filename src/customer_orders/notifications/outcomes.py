@@ -45,8 +45,9 @@ class Outcome:
     @property
     def works(self) -> bool | None:
         """Whether the provider works; None if this does not tell."""
-        known = {"accepted": True, "rejected": True, "unavailable": False, "channel_down": False}
-        return known.get(self.name)
+        known = {"accepted": True, "rejected": True}
+        # uncertain too: while it answers to nothing in time, message after message would become unknown
+        return known.get(self.name, None if self.name == "error" else False)
 
 
 def of_sending(name: str, notifier: Any, message: Message) -> Outcome:
