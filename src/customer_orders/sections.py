@@ -14,7 +14,7 @@ import phonenumbers
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from customer_orders import wording
+from customer_orders import languages, wording
 from customer_orders.money import CURRENCIES
 from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Switch, Words, node
 
@@ -73,11 +73,29 @@ def _grantees(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
         raise colander.Invalid(node, f"{' '.join(odd)}: write e-mail addresses, or @domain for a whole domain")
 
 
-def _template(node: colander.SchemaNode, value: str) -> None:
+def _check_template(node: colander.SchemaNode, value: str) -> None:
     try:
         wording.check(value)
     except ValueError as error:
         raise colander.Invalid(node, str(error)) from None
+
+
+def _language(node: colander.SchemaNode, word: str) -> None:
+    if not languages.is_tag(word):
+        raise colander.Invalid(node, f"{word!r} is no language tag (BCP 47); write one such as sw or sw-KE")
+
+
+def _template(event: str, when: str, text: str) -> colander.SchemaNode:
+    """The setting of the template for an event; with ``.`` and a language tag after its key, that of a language."""
+    return node(
+        colander.String(allow_empty=True),
+        f"Text of the SMS {when} (Jinja2): {', '.join(wording.NAMES)}. Blank: no SMS is sent for it. "
+        f"template.{event}.sw, with any language tag, is for customers of that language.",
+        name=f"template.{event}",
+        missing=text,
+        validator=_check_template,
+        variant=_language,
+    )
 
 
 # Bytes of key that make a brute force as hard as the hash: RFC 7518, section 3.2.
@@ -226,13 +244,19 @@ class Notifications(colander.MappingSchema):
         missing="embedded",
         refers_to="dispatchers",
     )
-    template_order_placed = node(
-        colander.String(allow_empty=True),
-        "Text of the SMS for a new order (Jinja2): order.id, item, amount_text, currency, reference; "
-        "customer.username, reference. Blank: no SMS is sent for it.",
-        name="template.order_placed",
-        missing="Your order has been created. Thank you for shopping with us!",
-        validator=_template,
+    template_order_placed = _template(
+        "order_placed", "for a new order", "Your order has been created. Thank you for shopping with us!"
+    )
+    template_order_confirmed = _template(
+        "order_confirmed", "when an order is confirmed", "Your order no. {{ order.id }} has been confirmed."
+    )
+    template_order_fulfilled = _template(
+        "order_fulfilled",
+        "when an order is fulfilled",
+        "Your order no. {{ order.id }} has been fulfilled. Thank you for shopping with us!",
+    )
+    template_order_cancelled = _template(
+        "order_cancelled", "when an order is cancelled", "Your order no. {{ order.id }} has been cancelled."
     )
     poll_interval = node(Number(1, 3600), "Seconds between two looks for messages that are due.", missing=2)
     lease = node(Number(5, 3600), "Seconds after which an unfinished attempt counts as abandoned.", missing=60)

@@ -43,6 +43,7 @@ PROBLEM: dict[str, Any] = {
         "code": {"type": "string", "enum": sorted(PROBLEMS)},
         "request_id": {"type": "string"},
         "existing": {"type": "integer", "format": "int64", "description": "Id of what is in the way."},
+        "allowed": {"type": "array", "items": {"type": "string"}, "description": "What the present state allows."},
         "errors": {
             "type": "array",
             "items": {

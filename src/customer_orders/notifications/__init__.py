@@ -7,7 +7,7 @@ from typing import Any
 
 from pyramid.events import NewRequest
 
-from customer_orders.events import OrderDeleted, OrderPlaced
+from customer_orders.events import OrderDeleted, OrderPlaced, OrderStatusChanged
 from customer_orders.notifications import services
 from customer_orders.notifications.delivery import Outbox
 from customer_orders.notifications.dispatch import EmbeddedDispatcher, WorkerDispatcher
@@ -25,16 +25,13 @@ def includeme(config: Any) -> None:
     registry.dispatcher = registry.plugins.dispatchers[settings.dispatcher]
     notifier = registry.plugins.notifiers.get(settings.sms)
     registry.outbox = Outbox(registry.database, settings, notifier)
-    templates = Templates({"order_placed": settings.template_order_placed})
-    config.add_listener(
-        OrderPlaced,
-        partial(
-            services.queue_order_placed,
-            templates=templates,
-            sends=notifier is not None,
-            hint=registry.dispatcher.hint,
-        ),
+    outgoing = services.Outgoing(
+        templates=Templates.of(settings),
+        sends=notifier is not None,
+        hint=registry.dispatcher.hint,
     )
+    config.add_listener(OrderPlaced, partial(services.queue_order_placed, outgoing=outgoing))
+    config.add_listener(OrderStatusChanged, partial(services.queue_order_status_changed, outgoing=outgoing))
     config.add_listener(OrderDeleted, services.cancel_for_order)
     # A server that does not start the dispatcher itself (see server.py) starts it with the first request.
     config.add_subscriber(lambda event: registry.dispatcher.start(registry.outbox), NewRequest)

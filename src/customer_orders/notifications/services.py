@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from customer_orders import db
-from customer_orders.events import OrderDeleted, OrderPlaced
+from customer_orders.events import CustomerFacts, OrderDeleted, OrderFacts, OrderPlaced, OrderStatusChanged
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
@@ -18,49 +19,63 @@ from customer_orders.notifications.templates import Templates
 log = logging.getLogger(__name__)
 
 
-def queue_order_placed(
-    session: Session,
-    event: OrderPlaced,
-    *,
-    templates: Templates,
-    sends: bool,
-    hint: Callable[[Sequence[int]], None],
-) -> None:
-    """Queue the message for a new order; after the commit, hint the dispatcher at it.
+@dataclass(frozen=True)
+class Outgoing:
+    """How a deployment tells customers.
 
-    :param sends: whether a notifier is configured. Without one, for a customer who opted out, or with nothing to
-        say, the notification is ``suppressed`` and says why.
+    :param sends: whether a notifier is configured.
+    :param hint: tells the dispatcher of ids that were just committed.
+    """
+
+    templates: Templates
+    sends: bool
+    hint: Callable[[Sequence[int]], None]
+
+
+def queue_order_placed(session: Session, event: OrderPlaced, *, outgoing: Outgoing) -> None:
+    """Queue the message for a new order. With nothing to say there is a notification all the same, that says so."""
+    _queue(session, "order_placed", event.order, event.customer, outgoing)
+
+
+def queue_order_status_changed(session: Session, event: OrderStatusChanged, *, outgoing: Outgoing) -> None:
+    """Queue the message for an order that moved on; if it was cancelled, cancel what is still queued for it first.
+
+    With a blank template nothing is added: the order goes on telling of its last message.
+    """
+    if event.after == "cancelled":
+        _cancel(session, event.order.id, "order_cancelled")
+    name = f"order_{event.after}"
+    if outgoing.templates.speak_of(name, event.customer.language):
+        _queue(session, name, event.order, event.customer, outgoing)
+
+
+def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFacts, outgoing: Outgoing) -> None:
+    """Write the message into the outbox; after the commit, hint the dispatcher at it.
+
+    One that is not to be sent is written too, as ``suppressed`` or ``failed``, and says why.
     """
     now = db.now(session)
+    draft = outgoing.templates.draft(event, order, customer)
     queued = Notification(
-        order_id=event.order.id,
-        event="order_placed",
+        order_id=order.id,
+        customer_id=customer.id,
+        event=event,
         channel="sms",
-        recipient=event.customer.phone_number,
-        text="",
-        language=event.customer.language,
-        status=Status.QUEUED,
+        recipient=customer.phone_number,
         next_attempt_at=now,
         created_at=now,
         updated_at=now,
+        **vars(draft),
     )
-    try:
-        queued.text = templates.render("order_placed", event.order, event.customer)
-    except Exception as error:  # noqa: BLE001 - a template can raise anything, and must not lose the order
-        log.error("the template order_placed failed for order %s: %s", event.order.id, error)
-        queued.status, queued.reason = Status.FAILED, f"template_error: {type(error).__name__}"
-    else:
-        if not queued.text.strip():
-            queued.status, queued.reason = Status.SUPPRESSED, "empty_text"
-    if event.customer.sms_opt_out:
+    if customer.sms_opt_out:
         queued.status, queued.reason = Status.SUPPRESSED, "opted_out"
-    elif not sends:
+    elif not outgoing.sends:
         queued.status, queued.reason = Status.SUPPRESSED, "no_notifier"
     session.add(queued)
     session.flush()
     if queued.status == Status.QUEUED:
         notification_id = queued.id
-        db.after_commit(session, lambda: _hint(hint, notification_id))
+        db.after_commit(session, lambda: _hint(outgoing.hint, notification_id))
 
 
 def _hint(hint: Callable[[Sequence[int]], None], notification_id: int) -> None:
@@ -73,11 +88,15 @@ def _hint(hint: Callable[[Sequence[int]], None], notification_id: int) -> None:
 
 def cancel_for_order(session: Session, event: OrderDeleted) -> None:
     """Cancel what is still queued for an order that goes; what was sent stays on record."""
+    _cancel(session, event.order_id, "order_deleted")
+
+
+def _cancel(session: Session, order_id: int, reason: str) -> None:
     now = db.now(session)
     session.execute(
         update(Notification)
-        .where(Notification.order_id == event.order_id, Notification.status == Status.QUEUED)
-        .values(status=Status.CANCELLED, reason="order_deleted", next_attempt_at=None, updated_at=now)
+        .where(Notification.order_id == order_id, Notification.status == Status.QUEUED)
+        .values(status=Status.CANCELLED, reason=reason, next_attempt_at=None, updated_at=now)
     )
 
 

@@ -26,13 +26,18 @@ from customer_orders.customers.models import Customer
 from customer_orders.money import MAX_AMOUNT
 from customer_orders.notifications.models import Status
 from customer_orders.notifications.schemas import NotificationSummary, Told
-from customer_orders.orders.models import Order
+from customer_orders.orders.models import TRANSITIONS, Order, OrderStatus
+
+
+def _steps() -> str:
+    """The transitions, for people."""
+    return "; ".join(f"{' or '.join(after)} after {before}" for before, after in TRANSITIONS.items() if after)
 
 
 class OrderBody(Body):
-    """An order as a client writes it. In a PUT, an optional field left out keeps its value; null clears it."""
+    """A new order as a client writes it."""
 
-    read_only = ("id", "status", "notification", "created_at", "updated_at")
+    read_only = ("id", "notification", "created_at", "updated_at")
     example = {"item": "Tea", "amount": 10000, "customer": 1}
 
     item = node(Text(), "What was ordered.")
@@ -49,9 +54,22 @@ class OrderBody(Body):
     )
     reference = node(Text(), "Your own reference for the order.", missing=colander.drop, nullable=True)
     metadata = node(Metadata(), "Up to 50 strings of your own, by key.", missing=colander.drop, nullable=True)
+    status = node(
+        Word(OrderStatus.PLACED), "Where it begins; it moves on by PATCH or PUT afterwards.", missing=colander.drop
+    )
 
 
-OrderPatch = partial(OrderBody)
+class OrderReplacement(OrderBody):
+    """An order as a client writes it. In a PUT, an optional field left out keeps its value; null clears it."""
+
+    status = node(
+        Word(*OrderStatus),
+        f"Where it shall stand: {_steps()}. The same again changes nothing, and sends nothing.",
+        missing=colander.drop,
+    )
+
+
+OrderPatch = partial(OrderReplacement)
 
 
 class ExpandQuery(colander.MappingSchema):
@@ -63,7 +81,7 @@ class ExpandQuery(colander.MappingSchema):
 class OrderQuery(ListQuery, ExpandQuery):
     """What the list of orders can be asked for."""
 
-    status = node(Word("placed"), "Where the order stands.", missing=colander.drop)
+    status = node(Word(*OrderStatus), "Where the order stands.", missing=colander.drop)
     customer = node(Integer(1), "Id of the customer.", missing=colander.drop)
     phone = node(PhoneFilter(), "The customer's phone number in any way people write it.", missing=colander.drop)
     notification_status = node(Word(*Status), "What became of the last message.", missing=colander.drop)
@@ -112,7 +130,7 @@ class OrderRead(colander.MappingSchema):
     currency = node(Currency(), "ISO 4217 code.")
     reference = node(Text(), "Your own reference for the order.", nullable=True)
     metadata = node(Metadata(), "Strings of your own, by key.")
-    status = node(Word("placed"), "Where the order stands.")
+    status = node(Word(*OrderStatus), "Where the order stands.")
     notification = NotificationSummary(
         description="What became of the last message about it; null: there was none.", nullable=True
     )

@@ -92,15 +92,15 @@ def read_order(request: Any) -> dict[str, Any]:
 @order.put(
     permission=WRITE,
     operation_id="orders_update",
-    body=schemas.OrderBody,
+    body=schemas.OrderReplacement,
     returns=schemas.OrderRead,
     tagged=True,
-    problems=("reference-taken",),
+    problems=("reference-taken", "illegal-transition"),
 )
 def replace_order(request: Any) -> dict[str, Any]:
     """Replace an order.
 
-    An optional field left out keeps its value; null clears it.
+    An optional field left out keeps its value; null clears it. Where its status moves on, the customer gets one SMS.
     """
     return _changed(request, merge=False)
 
@@ -111,12 +111,12 @@ def replace_order(request: Any) -> dict[str, Any]:
     body=schemas.OrderPatch,
     returns=schemas.OrderRead,
     tagged=True,
-    problems=("reference-taken",),
+    problems=("reference-taken", "illegal-transition"),
 )
 def change_order(request: Any) -> dict[str, Any]:
     """Change some fields of an order.
 
-    Metadata is merged; null removes a key.
+    Metadata is merged; null removes a key. Where its status moves on, the customer gets one SMS.
     """
     return _changed(request, merge=True)
 
