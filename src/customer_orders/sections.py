@@ -14,7 +14,7 @@ import phonenumbers
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from customer_orders import languages, wording
+from customer_orders import languages, segments, wording
 from customer_orders.money import CURRENCIES
 from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Switch, Words, node
 
@@ -258,11 +258,27 @@ class Notifications(colander.MappingSchema):
     template_order_cancelled = _template(
         "order_cancelled", "when an order is cancelled", "Your order no. {{ order.id }} has been cancelled."
     )
+    max_segments = node(
+        Number(1, 255),
+        "Segments of 153 characters (67, if some are not in GSM's alphabet) that a message may take; one that would "
+        "take more has failed.",
+        missing=6,
+    )
     poll_interval = node(Number(1, 3600), "Seconds between two looks for messages that are due.", missing=2)
     lease = node(Number(5, 3600), "Seconds after which an unfinished attempt counts as abandoned.", missing=60)
     max_attempts = node(Number(1, 100), "Attempts after which a message has failed.", missing=10)
     retry_base = node(Number(1, 3600), "Seconds of the first wait between attempts, doubled each time.", missing=5)
     retry_cap = node(Number(1, 86400), "Longest wait between two attempts, in seconds.", missing=3600)
+
+    def check(self, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """A text that is always the same is not too long. ``values``: those that are valid by themselves."""
+        # one that is wrong itself is told already
+        most = values.get("max_segments", 255)
+        for name, source in values.items():
+            text = wording.fixed(source) if name.startswith("template.") else None
+            if text is not None and (takes := segments.size(text)).segments > most:
+                said = f"takes {takes.segments} segments in {takes.encoding}, and notifications.max_segments is {most}"
+                yield name, f"{said}. Shorten the text, or raise that"
 
 
 CORE: dict[str, type[colander.SchemaNode]] = {

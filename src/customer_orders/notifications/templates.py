@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import Template
 
@@ -12,6 +12,7 @@ from customer_orders.events import CustomerFacts, OrderFacts
 from customer_orders.languages import canonical, fallbacks
 from customer_orders.money import amount_text
 from customer_orders.notifications.models import Status
+from customer_orders.segments import size
 from customer_orders.settings import Section
 from customer_orders.wording import CustomerWords, OrderWords, compiled
 
@@ -24,11 +25,14 @@ PREFIX = "template."
 class Draft:
     """What a message says; and that it is not sent, and why, if its words are no good. Named as the columns.
 
-    ``language``: that of the words; None where the template names none.
+    ``language``: that of the words; None where the template names none. ``encoding``, ``segments``: what it takes to
+    send them; None where there are none.
     """
 
     text: str = ""
     language: str | None = None
+    encoding: str | None = None
+    segments: int | None = None
     status: Status = Status.QUEUED
     reason: str | None = None
 
@@ -37,9 +41,11 @@ class Templates:
     """The templates of a deployment, checked at start (:mod:`customer_orders.sections`).
 
     :param sources: by event, such as ``order_placed``; and by event and language tag, such as ``order_placed.sw``.
+    :param max_segments: those that a message may take.
     """
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
+    def __init__(self, sources: Mapping[str, str], max_segments: int) -> None:
+        self._max_segments = max_segments
         self._templates: dict[tuple[str, str | None], Template | None] = {}
         for name, source in sources.items():
             event, _, tag = name.partition(".")
@@ -49,7 +55,8 @@ class Templates:
     def of(cls, settings: Section) -> Templates:
         """Those of the section ``notifications``."""
         names = {setting.node.name: setting.value for setting in settings}
-        return cls({name.removeprefix(PREFIX): text for name, text in names.items() if name.startswith(PREFIX)})
+        sources = {name.removeprefix(PREFIX): text for name, text in names.items() if name.startswith(PREFIX)}
+        return cls(sources, settings.max_segments)
 
     def speak_of(self, event: str, language: str | None) -> bool:
         """Whether there is anything to say of an event to somebody of a language: the template is not blank."""
@@ -76,8 +83,13 @@ class Templates:
             log.error("the template %s failed for order %s: %s", _name(event, language), order.id, error)
             return Draft(language=language, status=Status.FAILED, reason=f"template_error: {type(error).__name__}")
         if not text.strip():
-            return Draft(text, language, Status.SUPPRESSED, "empty_text")
-        return Draft(text, language)
+            return Draft(language=language, status=Status.SUPPRESSED, reason="empty_text")
+        takes = size(text)
+        draft = Draft(text, language, takes.encoding, takes.segments)
+        if takes.segments > self._max_segments:
+            reason = f"too_long: {takes.segments} segments, {self._max_segments} is the most"
+            return replace(draft, status=Status.FAILED, reason=reason)
+        return draft
 
 
 def _name(event: str, language: str | None) -> str:
