@@ -9,6 +9,7 @@ import colander
 
 from customer_orders.api.fields import Currency, Integer, Text, Timestamp, Word, node
 from customer_orders.notifications.models import Notification, Status
+from customer_orders.segments import GSM_7, UCS_2
 
 
 class CostRead(colander.MappingSchema):
@@ -28,6 +29,15 @@ class NotificationSummary(colander.MappingSchema):
     cost = CostRead(description="What the provider charged, if it said.", nullable=True)
     notifier = node(Text(), "Who sent it last.", nullable=True)
     updated_at = node(Timestamp(), "When this last changed.")
+
+
+class NotificationDraft(NotificationSummary):
+    """A message as it would be queued; ``next_attempt_at`` is when it would be sent."""
+
+    text = node(Text(0, maximum=100_000), "Its words; empty: there are none.")
+    language = node(Text(maximum=35), "Language tag of the words; null: of no particular one.", nullable=True)
+    encoding = node(Word(GSM_7, UCS_2), "How it would be sent; null: there are no words.", nullable=True)
+    segments = node(Integer(), "SMS that it would take.", nullable=True)
 
 
 @dataclass(frozen=True)
@@ -51,4 +61,15 @@ def summary(found: Notification) -> dict[str, Any]:
         "cost": cost,
         "notifier": found.notifier,
         "updated_at": found.updated_at,
+    }
+
+
+def draft(found: Notification) -> dict[str, Any]:
+    """A notification that was only rehearsed."""
+    return {
+        **summary(found),
+        "text": found.text,
+        "language": found.language,
+        "encoding": found.encoding,
+        "segments": found.segments,
     }

@@ -114,6 +114,12 @@ def summaries(session: Session, order_ids: Sequence[int]) -> dict[int, Told]:
     return {one.order_id: Told(summary(one), int(version)) for one, version in found if one.order_id is not None}
 
 
+def last_about(session: Session, order_id: int) -> Notification:
+    """The last message about an order that has one."""
+    last = select(Notification).where(Notification.order_id == order_id).order_by(Notification.id.desc()).limit(1)
+    return session.scalars(last).one()
+
+
 def orders_told(status: str) -> Select[Any]:
     """Ids of the orders of whose last message this became."""
     later = aliased(Notification)

@@ -24,8 +24,8 @@ from customer_orders.api.paging import UNINDEXED, ListQuery
 from customer_orders.customers import schemas as customers
 from customer_orders.customers.models import Customer
 from customer_orders.money import MAX_AMOUNT
-from customer_orders.notifications.models import Status
-from customer_orders.notifications.schemas import NotificationSummary, Told
+from customer_orders.notifications.models import Notification, Status
+from customer_orders.notifications.schemas import NotificationDraft, NotificationSummary, Told, draft
 from customer_orders.orders.models import TRANSITIONS, Order, OrderStatus
 
 
@@ -101,7 +101,7 @@ class OrderQuery(ListQuery, ExpandQuery):
 class OrderRead(colander.MappingSchema):
     """An order."""
 
-    example = {
+    example: dict[str, Any] = {
         "id": 1,
         "item": "Tea",
         "amount": 10000,
@@ -138,6 +138,30 @@ class OrderRead(colander.MappingSchema):
     updated_at = node(Timestamp(), "When it last changed.")
 
 
+class OrderRehearsed(OrderRead):
+    """An order as it would be, and the message about it."""
+
+    example = {
+        **OrderRead.example,
+        "id": None,
+        "notification": {
+            **OrderRead.example["notification"],
+            "status": "queued",
+            "attempts": 0,
+            "next_attempt_at": "2026-01-31T08:00:00.000000Z",
+            "cost": None,
+            "notifier": None,
+            "text": "Your order has been created. Thank you for shopping with us!",
+            "language": None,
+            "encoding": "gsm-7",
+            "segments": 1,
+        },
+    }
+
+    id = node(Integer(1), "null: there is no such order.", nullable=True)
+    notification = NotificationDraft(description="The message as it would be queued, or why it would not be sent.")
+
+
 class OrderExpanded(OrderRead):
     """An order, its customer in full where asked for."""
 
@@ -161,3 +185,8 @@ def order(found: Order, told: Told, customer: Customer | None = None) -> dict[st
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }
+
+
+def rehearsed(found: Order, message: Notification) -> dict[str, Any]:
+    """An order that was only rehearsed, and the message about it."""
+    return {**order(found, Told(draft(message))), "id": None}
