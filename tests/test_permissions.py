@@ -44,6 +44,7 @@ ROWS = {
     "orders_update": Row(WRITERS, 200, ORDER),
     "orders_partial_update": Row(WRITERS, 200, {}),
     "orders_delete": Row(WRITERS, 204),
+    "stats_read": Row(READERS, 200),
     "me_read": Row(READERS, 200),
     "root_read": Row(ANYONE, 200),
     "document_read": Row(ANYONE, 200),
@@ -133,9 +134,9 @@ def test_a_caller_is_judged_before_the_body(anonymous):
 @pytest.mark.parametrize(
     ("role", "permissions"),
     [
-        ("viewer", ["customers:read", "me:read", "orders:read"]),
-        ("clerk", ["customers:read", "customers:write", "me:read", "orders:read", "orders:write"]),
-        ("admin", ["customers:read", "customers:write", "me:read", "orders:read", "orders:write"]),
+        ("viewer", ["customers:read", "me:read", "orders:read", "stats:read"]),
+        ("clerk", ["customers:read", "customers:write", "me:read", "orders:read", "orders:write", "stats:read"]),
+        ("admin", ["customers:read", "customers:write", "me:read", "orders:read", "orders:write", "stats:read"]),
     ],
 )
 def test_me_tells_the_role_and_what_it_permits(anonymous, token_for, role, permissions):

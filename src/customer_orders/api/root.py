@@ -17,6 +17,7 @@ from customer_orders.settings import section
 CAPABILITIES = (
     "conditional-requests",
     "cursor-paging",
+    "dry-run",
     "expand",
     "idempotency-keys",
     "metadata",
@@ -50,6 +51,7 @@ def read_root(request: Any) -> dict[str, Any]:
         "ready": "/readyz",
         "customers": "/api/customers/",
         "orders": "/api/orders/",
+        "stats": "/api/stats",
     }
     return {
         "name": "Customer Orders",

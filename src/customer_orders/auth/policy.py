@@ -25,9 +25,10 @@ class Permission(StrEnum):
     CUSTOMERS_WRITE = "customers:write"
     ORDERS_READ = "orders:read"
     ORDERS_WRITE = "orders:write"
+    STATS_READ = "stats:read"
 
 
-READING = frozenset({Permission.ME_READ, Permission.CUSTOMERS_READ, Permission.ORDERS_READ})
+READING = frozenset({Permission.ME_READ, Permission.CUSTOMERS_READ, Permission.ORDERS_READ, Permission.STATS_READ})
 WRITING = frozenset({Permission.CUSTOMERS_WRITE, Permission.ORDERS_WRITE})
 
 # The one table of who may do what.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import colander
@@ -48,17 +49,19 @@ class Told:
     version: int = 0
 
 
+def cost(amount: Decimal, currency: str | None) -> dict[str, Any]:
+    """A cost as JSON."""
+    return {"amount": f"{amount:.4f}", "currency": currency}
+
+
 def summary(found: Notification) -> dict[str, Any]:
     """A notification as an order tells of it."""
-    cost = None
-    if found.cost_amount is not None:
-        cost = {"amount": f"{found.cost_amount:.4f}", "currency": found.cost_currency}
     return {
         "status": found.status,
         "reason": found.reason,
         "attempts": found.attempts,
         "next_attempt_at": found.next_attempt_at if found.status == Status.QUEUED else None,
-        "cost": cost,
+        "cost": None if found.cost_amount is None else cost(found.cost_amount, found.cost_currency),
         "notifier": found.notifier,
         "updated_at": found.updated_at,
     }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Select, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from customer_orders import db
 from customer_orders.events import CustomerFacts, OrderDeleted, OrderFacts, OrderPlaced, OrderStatusChanged
+from customer_orders.keyset import common_filters
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
@@ -118,6 +121,31 @@ def last_about(session: Session, order_id: int) -> Notification:
     """The last message about an order that has one."""
     last = select(Notification).where(Notification.order_id == order_id).order_by(Notification.id.desc()).limit(1)
     return session.scalars(last).one()
+
+
+def count_by_status(session: Session, period: Mapping[str, Any]) -> dict[str, int]:
+    """How many messages of a period came to what. ``period``: bounds as in lists, ``created_at__gte`` and such."""
+    counts = select(Notification.status, func.count()).where(*_created(period)).group_by(Notification.status)
+    return dict(session.execute(counts).all())
+
+
+def total_costs(session: Session, period: Mapping[str, Any]) -> dict[str, Decimal]:
+    """What the messages of a period cost by currency, as far as providers said.
+
+    Messages of one price are counted, not added up: exact, and few rows, on SQLite too, which has no decimals.
+    """
+    amount: Any = Notification.cost_amount
+    currency: Any = Notification.cost_currency
+    prices = select(currency, amount, func.count()).where(amount.is_not(None), *_created(period))
+    totals: dict[str, Decimal] = defaultdict(Decimal)
+    for name, price, count in session.execute(prices.group_by(currency, amount)):
+        totals[name] += price * count
+    return dict(totals)
+
+
+def _created(period: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    filters = common_filters(Notification)
+    return [filters[name](value) for name, value in period.items()]
 
 
 def orders_told(status: str) -> Select[Any]:

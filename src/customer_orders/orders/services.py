@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from customer_orders import db
@@ -38,6 +38,14 @@ SEARCHES = {
 def list_orders(session: Session, wanted: Wanted) -> Page:
     """A page of orders."""
     return page(session, Order, wanted, FILTERS, SEARCHES)
+
+
+def count_by_status(session: Session, period: Mapping[str, Any]) -> dict[str, int]:
+    """How many orders of a period stand where. ``period``: bounds as in lists, ``created_at__gte`` and such."""
+    filters = common_filters(Order)
+    created = [filters[name](value) for name, value in period.items()]
+    counts = select(Order.status, func.count()).where(*created).group_by(Order.status)
+    return dict(session.execute(counts).all())
 
 
 def read_order(session: Session, order_id: int, *, lock: bool = False) -> Order:
