@@ -57,6 +57,7 @@ OPERATIONS = {
     ("/orders/{id}", "patch"): ("orders_partial_update", True, "200"),
     ("/orders/{id}", "delete"): ("orders_delete", True, "204"),
     ("/", "get"): ("root_read", False, "200"),
+    ("/stats", "get"): ("stats_read", True, "200"),
     ("/me", "get"): ("me_read", True, "200"),
     ("/token/refresh", "post"): ("token_refresh_post", False, "200"),
     ("/token/revoke", "post"): ("token_revoke_post", False, "204"),

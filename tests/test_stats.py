@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete
+from sqlalchemy import delete, insert
 
 import factories
 from contract import assert_problem
@@ -101,6 +101,18 @@ def test_the_sum_is_exact(client, registry, costs):
     for currency, amount in costs:
         expected[currency] = expected.get(currency, 0) + amount
     assert [(one["currency"], Decimal(one["amount"])) for one in stats(client)["cost"]] == sorted(expected.items())
+
+
+def test_the_sum_is_exact_where_a_float_would_not_be(client, registry):
+    at = datetime.fromisoformat("2026-01-31T08:00:00+00:00")
+    told = {"event": "order_placed", "channel": "sms", "recipient": "+254713812939", "text": "", "status": "sent"}
+    costs = [Decimal("9999999999.9999")] * 2000 + [Decimal("0.0001")]
+    with registry.database.transaction() as session:
+        priced = [
+            {**told, "cost_amount": cost, "cost_currency": "KES", "created_at": at, "updated_at": at} for cost in costs
+        ]
+        session.execute(insert(Notification), priced)
+    assert stats(client)["cost"] == [{"amount": "19999999999999.8001", "currency": "KES"}]
 
 
 @pytest.mark.parametrize("query", ["created_at__gte=today", "status=placed", "limit=1"])

@@ -32,7 +32,7 @@ def _none(words: type[StrEnum]) -> dict[str, int]:
 
 
 def _counts(words: type[StrEnum], what: str) -> colander.SchemaNode:
-    counted = [colander.SchemaNode(Integer(), name=word, description=f"Those {word}.") for word in words]
+    counted = [colander.SchemaNode(Integer(), name=str(word), description=f"Those {word}.") for word in words]
     return colander.SchemaNode(colander.Mapping(), *counted, description=what)
 
 
