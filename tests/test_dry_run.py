@@ -47,6 +47,7 @@ def test_it_tells_what_would_come_of_it_and_keeps_nothing(client, contents, deli
     assert TIMESTAMP.fullmatch(message.pop("next_attempt_at"))
     assert TIMESTAMP.fullmatch(message.pop("updated_at"))
     assert message == {
+        "id": None,
         "status": "queued",
         "reason": None,
         "attempts": 0,

@@ -198,6 +198,7 @@ class ResentRead(colander.MappingSchema):
 class NotificationDraft(NotificationSummary):
     """A message as it would be queued; ``next_attempt_at`` is when it would be sent."""
 
+    id = node(Integer(1), "Always null: there is none.", nullable=True)
     text = node(Text(0, maximum=100_000), "Its words; empty: there are none.")
     language = node(Text(maximum=35), "Language tag of the words; null: of no particular one.", nullable=True)
     encoding = node(Word(GSM_7, UCS_2), "How it would be sent; null: there are no words.", nullable=True)
