@@ -6,6 +6,7 @@ INI ?= development.ini
 VENV := .venv
 BIN := $(VENV)/bin
 KEY := var/jwt.key
+REPORT_KEY := var/report.key
 
 PLUGINS := $(sort $(wildcard plugins/*))
 EDITABLE := $(foreach plugin,$(PLUGINS),-e ./$(plugin))
@@ -48,16 +49,25 @@ $(KEY): | $(VENV)/serve.stamp
 	@mkdir -p $(@D)
 	@umask 077 && $(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))' > $@
 
+$(REPORT_KEY): | $(VENV)/serve.stamp
+	@mkdir -p $(@D)
+	@umask 077 && $(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(32))' > $@
+
 ifndef JWT_PRIVATE_KEY
 serve: export JWT_PRIVATE_KEY_FILE ?= $(KEY)
+endif
+ifndef NOTIFICATIONS_REPORT_SECRETS
+serve: export NOTIFICATIONS_REPORT_SECRETS_FILE ?= $(REPORT_KEY)
 endif
 serve: export APP_PUBLIC_URL ?= http://127.0.0.1:$(PORT)
 serve: export SERVER_LISTEN ?= 127.0.0.1:$(PORT)
 serve: export PYTHONWARNINGS ?= ignore:pkg_resources is deprecated
-serve: $(VENV)/serve.stamp $(KEY) ## Migrate and serve http://127.0.0.1:6543 with development.ini (PORT=8080 to change).
+# by the shell, so that make itself never has the secret, to print it with -n or in an error
+serve: $(VENV)/serve.stamp $(KEY) $(REPORT_KEY) ## Migrate and serve http://127.0.0.1:6543 with development.ini (PORT=8080 to change).
 	@$(BIN)/customer-orders db upgrade -c $(INI)
 	@echo "Dashboard $(APP_PUBLIC_URL)/  Inbox $(APP_PUBLIC_URL)/devtools/inbox  (Ctrl-C stops)"
-	@exec $(BIN)/pserve $(INI)
+	@export DEVTOOLS_REPORT_URL="$${DEVTOOLS_REPORT_URL-$(APP_PUBLIC_URL)/api/notifications/reports/devtools/$$(cat $(REPORT_KEY))}" \
+		&& exec $(BIN)/pserve $(INI)
 
 test: $(VENV)/test.stamp $(VENV)/openid.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some, without).
 	@$(BIN)/python -m pytest -q -rs -n 3 --dist loadscope --no-loadscope-reorder $(or $(ARGS),--cov --cov-report=term:skip-covered)

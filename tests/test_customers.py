@@ -10,6 +10,7 @@ from webtest import TestApp
 
 import factories
 from contract import TIMESTAMP, assert_problem, signed_in
+from customer_orders.customers.models import Customer
 
 SPELLINGS = [
     "+254713812939",
@@ -63,6 +64,8 @@ def test_a_customer_is_created_and_found_at_its_location(client):
         "metadata": {},
         "language": None,
         "sms_opt_out": False,
+        "sms_opt_out_source": None,
+        "sms_opt_out_at": None,
         "created_at": body["created_at"],
         "updated_at": body["created_at"],
     }
@@ -146,7 +149,7 @@ def test_a_put_needs_every_required_field(client):
         ("metadata", {"a": None}, {}),
         ("metadata", {"a": "2", "unheard": None}, {"a": "2"}),
         ("language", "en", "en"),
-        ("sms_opt_out", True, True),
+        ("sms_opt_out", False, False),
     ],
 )
 def test_a_patch_changes_only_what_it_names(client, field, written, read):
@@ -179,7 +182,13 @@ def test_what_was_read_can_be_sent_back(client, method):
 
 
 def test_read_only_fields_are_ignored_on_the_way_in(client):
-    pinned = {"id": 999_999, "created_at": "1999-01-01T00:00:00Z", "updated_at": False}
+    pinned = {
+        "id": 999_999,
+        "created_at": "1999-01-01T00:00:00Z",
+        "updated_at": False,
+        "sms_opt_out_source": "recipient",
+        "sms_opt_out_at": "1999-01-01T00:00:00Z",
+    }
     made = factories.customer(client, **pinned)
     told = client.patch_json(f"/api/customers/{made['id']}", {**pinned, "username": "Ann"}).json
     assert told["username"] == "Ann"
@@ -187,6 +196,46 @@ def test_read_only_fields_are_ignored_on_the_way_in(client):
         assert body["id"] == made["id"] != 999_999
         assert body["created_at"] == made["created_at"] != pinned["created_at"]
         assert TIMESTAMP.fullmatch(body["updated_at"])
+        assert (body["sms_opt_out_source"], body["sms_opt_out_at"]) == (None, None)
+
+
+def opt_out(body):
+    return body["sms_opt_out"], body["sms_opt_out_source"], body["sms_opt_out_at"]
+
+
+def test_a_customer_created_without_sms_tells_who_said_so_and_when(client):
+    made = factories.customer(client, sms_opt_out=True)
+    assert opt_out(made) == (True, "staff", made["created_at"])
+
+
+@pytest.mark.parametrize("method", ["put_json", "patch_json"])
+def test_who_asked_for_no_sms_and_when_is_kept_until_it_is_taken_back(client, registry, method):
+    made = factories.customer(client)
+    url = f"/api/customers/{made['id']}"
+
+    def change(value):
+        registry.database.clock_offset += timedelta(hours=1)
+        body = {"username": "Ann", "phone_number": "0713812939", "sms_opt_out": value}
+        return getattr(client, method)(url, body).json
+
+    out = change(True)
+    assert opt_out(out) == (True, "staff", out["updated_at"])
+    again = change(True)
+    assert again["updated_at"] > out["updated_at"]
+    assert opt_out(again) == opt_out(out) == opt_out(client.patch_json(url, {"username": "Ann"}).json)
+    assert opt_out(change(False)) == opt_out(change(None)) == (False, None, None)
+
+
+@pytest.mark.parametrize("method", ["put_json", "patch_json"])
+def test_what_the_recipient_said_is_not_put_in_the_mouth_of_the_staff(client, registry, method):
+    made = factories.customer(client, sms_opt_out=True)
+    with registry.database.transaction() as session:
+        session.get(Customer, made["id"]).sms_opt_out_source = "recipient"
+    url = f"/api/customers/{made['id']}"
+    read = client.get(url).json
+    told = getattr(client, method)(url, {**read, "username": "Ann"}).json
+    assert opt_out(told) == (True, "recipient", made["created_at"])
+    assert opt_out(client.patch_json(url, {"sms_opt_out": False}).json) == (False, None, None)
 
 
 def test_updated_at_tells_of_the_last_change(client, registry):

@@ -1,4 +1,4 @@
-"""The thread that delivers, in a process that serves."""
+"""The dispatchers: what a process that serves does about what is due."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import pytest
 from sqlalchemy import text
@@ -13,8 +14,8 @@ from zope.interface.verify import verifyObject
 
 import factories
 from customer_orders.interfaces import ChannelDown, IDispatcher, Unavailable
-from customer_orders.notifications import dispatch
 from customer_orders.notifications.dispatch import EmbeddedDispatcher, WorkerDispatcher
+from customer_orders.notifications.wakeup import Listener
 from serving import wait_for
 
 # Seconds between two looks: longer than any test takes, so that what is delivered was hinted at.
@@ -22,29 +23,22 @@ NEVER = 3600
 
 
 class Outbox:
-    """An outbox that does as it is told: ``rounds`` are lists of ids, or exceptions."""
+    """An outbox in which nothing is ever due; it counts the looks."""
 
-    def __init__(self, *rounds):
-        self.rounds = list(rounds)
-        self.delivered = []
-        self.looks = self.sweeps = 0
+    def __init__(self):
+        self.looks = 0
         self.threads = set()
-        self.on_deliver = lambda notification_id: None
 
-    def due(self, limit):
+    def claim(self, limit, *, suspects):
         self.looks += 1
         self.threads.add(threading.current_thread())
-        step = self.rounds.pop(0) if self.rounds else []
-        if isinstance(step, Exception):
-            raise step
-        return step
+        return []
 
-    def deliver(self, notification_id):
-        self.on_deliver(notification_id)
-        self.delivered.append(notification_id)
+    def renewing(self, held):
+        return nullcontext()
 
     def sweep(self):
-        self.sweeps += 1
+        """Nothing is kept."""
 
 
 @pytest.fixture
@@ -53,7 +47,7 @@ def embedded():
     made = []
 
     def make(poll_interval=NEVER):
-        made.append(EmbeddedDispatcher(poll_interval))
+        made.append(EmbeddedDispatcher(2, poll_interval))
         return made[-1]
 
     yield make
@@ -61,12 +55,12 @@ def embedded():
         dispatcher.stop()
 
 
-@pytest.mark.parametrize("dispatcher", [EmbeddedDispatcher(1), WorkerDispatcher()])
+@pytest.mark.parametrize("dispatcher", [EmbeddedDispatcher(2, 1), WorkerDispatcher()])
 def test_it_meets_the_interface(dispatcher):
     assert verifyObject(IDispatcher, dispatcher)
 
 
-def test_it_starts_one_thread_however_often_it_is_told(embedded):
+def test_it_starts_once_however_often_it_is_told(embedded):
     dispatcher, outbox = embedded(), Outbox()
     together = threading.Barrier(8)
 
@@ -83,102 +77,13 @@ def test_it_starts_one_thread_however_often_it_is_told(embedded):
     assert len(outbox.threads) == 1
 
 
-def test_it_sweeps_once_a_minute_however_often_it_looks(embedded, monkeypatch):
-    dispatcher, outbox = embedded(), Outbox()
-    dispatcher.start(outbox)
-    wait_for(lambda: outbox.sweeps, "a first sweep")
-    for look in range(2, 5):
-        dispatcher.hint([])
-        wait_for(lambda look=look: outbox.looks >= look, "another look")
-    assert outbox.sweeps == 1
-    monkeypatch.setattr(dispatch, "SWEEP", 0)
-    dispatcher._loop.sweep_at = 0
-    for sweep in range(2, 5):
-        dispatcher.hint([])
-        wait_for(lambda sweep=sweep: outbox.sweeps >= sweep, "another sweep")
-
-
-def test_it_goes_on_until_nothing_is_due(embedded):
-    dispatcher, outbox = embedded(), Outbox([1, 2], [3], [])
-    dispatcher.start(outbox)
-    wait_for(lambda: outbox.looks == 3, "the third look")
-    assert outbox.delivered == [1, 2, 3]
-
-
-def test_a_hint_wakes_it(embedded):
-    dispatcher, outbox = embedded(), Outbox([])
-    dispatcher.start(outbox)
-    wait_for(lambda: outbox.looks == 1, "the first look")
-    outbox.rounds.append([7])
-    dispatcher.hint([7])
-    wait_for(lambda: outbox.delivered == [7], "the delivery")
-
-
-def test_a_hint_during_a_round_is_not_lost(embedded):
-    dispatcher, outbox = embedded(), Outbox([])
-
-    class Hinting(Outbox):
-        def due(self, limit):
-            found = super().due(limit)
-            if self.looks == 1:
-                # committed after the look
-                self.rounds.append([7])
-                dispatcher.hint([7])
-            return found
-
-    outbox = Hinting([])
-    dispatcher.start(outbox)
-    wait_for(lambda: outbox.delivered == [7], "the delivery")
-
-
-def test_without_a_hint_it_looks_by_itself(embedded):
-    dispatcher, outbox = embedded(poll_interval=0.01), Outbox([], [], [7])
-    dispatcher.start(outbox)
-    wait_for(lambda: outbox.delivered == [7], "the delivery")
-
-
-def test_it_survives_an_outbox_that_fails(embedded, caplog):
-    dispatcher, outbox = embedded(poll_interval=0.01), Outbox(OSError("the database is away"), [1, 2], [2])
-    failures = [RuntimeError("and again")]
-
-    def deliver(_):
-        if failures:
-            raise failures.pop()
-
-    outbox.on_deliver = deliver
-    dispatcher.start(outbox)
-    wait_for(lambda: outbox.delivered == [2], "the delivery")
-    assert caplog.text.count("a round of deliveries ended early") == 2
-
-
-def test_stopping_finishes_the_message_in_flight_and_begins_no_other(embedded):
-    dispatcher, outbox = embedded(), Outbox([1, 2, 3])
-    sending, finish = threading.Event(), threading.Event()
-
-    def deliver(_):
-        sending.set()
-        assert finish.wait(30)
-
-    outbox.on_deliver = deliver
-    dispatcher.start(outbox)
-    assert sending.wait(30)
-    stopper = threading.Thread(target=dispatcher.stop)
-    stopper.start()
-    wait_for(dispatcher._loop.stopping.is_set, "it is told to stop")
-    assert stopper.is_alive()
-    finish.set()
-    stopper.join(30)
-    assert not stopper.is_alive()
-    assert outbox.delivered == [1]
-    assert not dispatcher._loop.is_alive()
-
-
 def test_stopping_what_never_started_is_no_error():
-    EmbeddedDispatcher(1).stop()
+    EmbeddedDispatcher(2, 1).stop()
+    WorkerDispatcher().stop()
 
 
 def test_stopping_what_is_about_to_start_is_no_error(embedded, monkeypatch):
-    dispatcher, outbox = embedded(), Outbox([1])
+    dispatcher, outbox = embedded(), Outbox()
     start = threading.Thread.start
 
     def late(thread):
@@ -187,7 +92,6 @@ def test_stopping_what_is_about_to_start_is_no_error(embedded, monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", late)
     dispatcher.start(outbox)
-    dispatcher._loop.join(30)
     assert outbox.looks == 0
 
 
@@ -200,7 +104,7 @@ def looks_in_a_fork(dispatcher):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(10)
         try:
-            theirs = Outbox([])
+            theirs = Outbox()
             dispatcher.start(theirs)
             wait_for(lambda: theirs.looks, "a look in the child", 10)
             os.write(writer, b"looked")
@@ -218,7 +122,7 @@ in_threads = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 @in_threads
 def test_a_forked_process_starts_a_thread_of_its_own(embedded):
-    dispatcher, outbox = embedded(), Outbox([])
+    dispatcher, outbox = embedded(), Outbox()
     dispatcher.start(outbox)
     wait_for(lambda: outbox.looks == 1, "the first look")
     assert looks_in_a_fork(dispatcher)
@@ -227,7 +131,7 @@ def test_a_forked_process_starts_a_thread_of_its_own(embedded):
 
 @in_threads
 def test_a_process_forked_during_the_start_starts_its_own_too(embedded, monkeypatch):
-    dispatcher, outbox = embedded(), Outbox([])
+    dispatcher, outbox = embedded(), Outbox()
     start, parent, looked = threading.Thread.start, os.getpid(), []
 
     def fork_first(thread):
@@ -237,7 +141,8 @@ def test_a_process_forked_during_the_start_starts_its_own_too(embedded, monkeypa
 
     monkeypatch.setattr(threading.Thread, "start", fork_first)
     dispatcher.start(outbox)
-    assert looked == [True]
+    assert looked
+    assert all(looked)
     wait_for(lambda: outbox.looks == 1, "the first look")
 
 
@@ -257,16 +162,16 @@ def status_of(client, order):
 
 
 def test_making_an_application_starts_nothing(serving_app):
-    assert serving_app.registry.dispatcher._loop is None
+    assert serving_app.registry.dispatcher._worker.get() is None
 
 
 def test_it_starts_with_the_first_request(serving_app, client_of):
     client = client_of(serving_app)
     client.get("/livez")
-    first = serving_app.registry.dispatcher._loop
-    assert first.is_alive()
+    first = serving_app.registry.dispatcher._worker.get()
+    assert first._claimer.is_alive()
     client.get("/livez")
-    assert serving_app.registry.dispatcher._loop is first
+    assert serving_app.registry.dispatcher._worker.get() is first
 
 
 def test_an_order_is_told_of_at_once(serving_app, client_of):
@@ -280,7 +185,7 @@ def test_a_request_after_the_stop_starts_it_no_more(serving_app, client_of):
     client.get("/livez")
     serving_app.registry.dispatcher.stop()
     factories.order(client)
-    assert not serving_app.registry.dispatcher._loop.is_alive()
+    assert not serving_app.registry.dispatcher._worker.get()._claimer.is_alive()
     assert len(serving_app.registry.outbox.due(10)) == 1
 
 
@@ -293,21 +198,20 @@ def test_a_provider_that_hangs_neither_delays_nor_fails_an_order(serving_app, cl
         sending.set()
         assert answer.wait(60)
 
-    notifier.script.append(hang)
+    notifier.script.extend([hang] * 4)
     try:
         orders = [factories.order(client)]
         assert sending.wait(30)
         # the provider hangs now, and answers only after these are done
         orders += [factories.order(client) for _ in range(3)]
         assert not answer.is_set()
-        assert [status_of(client, order) for order in orders] == ["sending", "queued", "queued", "queued"]
+        assert status_of(client, orders[0]) == "sending"
         client.patch_json(f"/api/orders/{orders[0]['id']}", {"item": "Coffee"}, status=200)
         client.delete(f"/api/orders/{orders[3]['id']}", status=204)
     finally:
         answer.set()
     for order in orders[:3]:
         wait_for(lambda order=order: status_of(client, order) == "sent", "the message is sent")
-    assert len(notifier.sent) == 3
 
 
 @pytest.mark.parametrize(
@@ -320,27 +224,15 @@ def test_a_provider_that_hangs_neither_delays_nor_fails_an_order(serving_app, cl
 def test_a_provider_that_is_down_fails_no_order(serving_app, client_of, failure, reason):
     client = client_of(serving_app)
     notifier = serving_app.registry.plugins.notifiers["scripted"]
-    notifier.script.extend([failure] * 3)
-    orders = [factories.order(client) for _ in range(3)]
-    wait_for(lambda: len(notifier.sent) == 3, "each was tried")
-    for order in orders:
-        wait_for(lambda order=order: status_of(client, order) == "queued", "it waits for another try")
-        assert client.get(f"/api/orders/{order['id']}").json["notification"]["reason"] == reason
-
-
-def test_a_database_that_was_away_delays_what_is_due_and_loses_nothing(serving_app, client_of, caplog):
-    client = client_of(serving_app)
-    registry = serving_app.registry
-    client.get("/livez")
-    with registry.database.transaction() as session:
-        session.execute(text("ALTER TABLE notification_attempts RENAME TO gone"))
+    notifier.script.append(failure)
     order = factories.order(client)
-    wait_for(lambda: "a round of deliveries ended early" in caplog.text, "a round fails")
-    assert registry.plugins.notifiers["scripted"].sent == []
-    with registry.database.transaction() as session:
-        session.execute(text("ALTER TABLE gone RENAME TO notification_attempts"))
-    registry.dispatcher.hint([])
-    wait_for(lambda: status_of(client, order) == "sent", "the message is sent")
+
+    def told():
+        return client.get(f"/api/orders/{order['id']}").json["notification"]
+
+    wait_for(lambda: told()["reason"] == reason, "it waits for another try")
+    assert told()["status"] == "queued"
+    assert factories.order(client)["notification"]["status"] == "queued"
 
 
 def test_the_worker_dispatcher_leaves_the_outbox_alone(client, registry, notifier):
@@ -351,3 +243,45 @@ def test_the_worker_dispatcher_leaves_the_outbox_alone(client, registry, notifie
     registry.dispatcher.stop()
     assert status_of(client, order) == "queued"
     assert notifier.sent == []
+
+
+# -- from one process to another ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(make_app):
+    """An application whose orders are told to other processes."""
+    app = make_app("postgresql")
+    app.registry.dispatcher.start(app.registry.outbox)
+    return app
+
+
+@pytest.fixture
+def heard(told):
+    """How often a listener was woken."""
+    woken = threading.Semaphore(0)
+    listener = Listener(told.registry.database, woken.release)
+    listener.start()
+    yield woken
+    listener.stop()
+    if listener._thread.is_alive():
+        listener._thread.join(30)
+
+
+def test_an_order_wakes_the_workers_after_its_commit(told, client_of, heard):
+    assert heard.acquire(timeout=30), "it looks once it listens"
+    factories.order(client_of(told))
+    assert heard.acquire(timeout=30), "it was told"
+    assert len(told.registry.outbox.due(10)) == 1
+
+
+def test_a_listener_whose_connection_breaks_listens_again(told, client_of, heard, monkeypatch):
+    monkeypatch.setattr("customer_orders.notifications.wakeup.AGAIN", 0.1)
+    assert heard.acquire(timeout=30)
+    with told.registry.database.transaction() as session:
+        session.execute(
+            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'LISTEN customer_orders_outbox'")
+        )
+    assert heard.acquire(timeout=30), "it looks once it listens again"
+    factories.order(client_of(told))
+    assert heard.acquire(timeout=30), "it was told"

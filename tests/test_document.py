@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 import factories
 from contract import signed_in
 from customer_orders.api.fields import Phone, Text
+from customer_orders.interfaces import Rejected
 
 with warnings.catch_warnings():
     # swagger-spec-validator imports what jsonschema has deprecated
@@ -56,6 +57,10 @@ OPERATIONS = {
     ("/orders/{id}", "put"): ("orders_update", True, "200"),
     ("/orders/{id}", "patch"): ("orders_partial_update", True, "200"),
     ("/orders/{id}", "delete"): ("orders_delete", True, "204"),
+    ("/notifications/", "get"): ("notifications_list", True, "200"),
+    ("/notifications/resend", "post"): ("notifications_resend_all", True, "200"),
+    ("/notifications/{id}", "get"): ("notifications_read", True, "200"),
+    ("/notifications/{id}/resend", "post"): ("notifications_resend", True, "200"),
     ("/", "get"): ("root_read", False, "200"),
     ("/me", "get"): ("me_read", True, "200"),
     ("/token/refresh", "post"): ("token_refresh_post", False, "200"),
@@ -184,6 +189,8 @@ def test_it_names_what_a_body_may_hold_and_no_more(document):
     assert set(body["properties"]) == set(shown)
     assert {name for name, field in body["properties"].items() if field.get("readOnly")} == {
         "id",
+        "sms_opt_out_source",
+        "sms_opt_out_at",
         "created_at",
         "updated_at",
     }
@@ -229,13 +236,15 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("path", "method", "mode"), RUNS)
-def test_no_request_gets_an_answer_that_is_not_documented(app, client, deliver, path, method, mode):
+def test_no_request_gets_an_answer_that_is_not_documented(app, client, deliver, notifier, path, method, mode):
     """Requests that schemathesis makes up from the document, valid and not; every other one at what exists."""
     operation_id, _, success = OPERATIONS[path, method]
     placed = factories.order(client)
     lonely = factories.customer(client)
+    if "resend" in path:
+        notifier.script.append(Rejected("InvalidPhoneNumber"))
     deliver()
-    existing = {"customers": lonely["id"], "orders": placed["id"]}
+    existing = {"customers": lonely["id"], "orders": placed["id"], "notifications": placed["notification"]["id"]}
     headers = {"Authorization": f"Bearer {client.authorization[1]}"}
     operation = schemathesis.openapi.from_wsgi("/api/api.json", app)[path][method]
     seen = []

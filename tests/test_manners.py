@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import pytest
 from pyramid.interfaces import IRoutesMapper
+from sqlalchemy import update
 from webtest import TestApp
 
 import factories
@@ -15,6 +16,7 @@ from contract import assert_problem, signed_in
 from customer_orders import keyset, main
 from customer_orders.api import Operation
 from customer_orders.api.fields import Metadata
+from customer_orders.notifications.models import Notification
 from customer_orders.settings import InvalidSettings
 
 # What each path takes beside OPTIONS, and HEAD where it takes GET.
@@ -25,6 +27,10 @@ METHODS = {
     "/api/customers/": {"GET", "POST"},
     "/api/customers/{id}": {"GET", "PUT", "PATCH", "DELETE"},
     "/api/me": {"GET"},
+    "/api/notifications/": {"GET"},
+    "/api/notifications/resend": {"POST"},
+    "/api/notifications/{id}": {"GET"},
+    "/api/notifications/{id}/resend": {"POST"},
     "/api/orders/": {"GET", "POST"},
     "/api/orders/{id}": {"GET", "PUT", "PATCH", "DELETE"},
     "/api/token/refresh": {"POST"},
@@ -49,8 +55,8 @@ def url_of(client):
     placed = factories.order(client)
 
     def url(path):
-        ids = {"/api/orders/{id}": placed["id"], "/api/customers/{id}": placed["customer"]}
-        return path.format(id=ids.get(path), provider="scripted", code="stale")
+        ids = {"orders": placed["id"], "customers": placed["customer"], "notifications": placed["notification"]["id"]}
+        return path.format(id=ids.get("".join(path.split("/")[2:3])), provider="scripted", code="stale")
 
     return url
 
@@ -118,10 +124,10 @@ def test_its_limits_are_those_of_the_deployment(make_app, database_kind):
 
 def test_its_links_lead_somewhere(anonymous):
     links = anonymous.get("/api/", headers={"Host": "elsewhere.example"}).json["links"]
-    assert {"document", "sign_in", "problems", "customers", "orders"} <= set(links)
+    assert {"document", "sign_in", "problems", "customers", "orders", "notifications"} <= set(links)
     for name, url in links.items():
         assert url.startswith("http://127.0.0.1:6543/")
-        expected = 401 if name in ("customers", "orders") else 200
+        expected = 401 if name in ("customers", "orders", "notifications") else 200
         assert anonymous.get(url.removeprefix("http://127.0.0.1:6543"), status="*").status_int == expected, name
 
 
@@ -224,16 +230,28 @@ def speaking(client, registry, url_of):
         "orders": {"item": "Tea", "amount": 1, "customer": placed["customer"]},
         "token": REFRESH,
     }
+    own = {"/api/notifications/resend": {"status": ["unknown"]}, "/api/notifications/{id}/resend": {}}
     found = []
     for path, service in services(registry).items():
         for method, _, args in service.definitions:
             (operation,) = [one for one in args["validators"] if isinstance(one, Operation)]
             # Cornice adds the HEAD of each GET by itself
             if service.tags and operation.returns and "callback" not in path and method != "HEAD":
-                body = bodies[path.split("/")[2]] if operation.body else None
+                body = own.get(path, bodies.get(path.split("/")[2])) if operation.body else None
                 found.append((method, url_of(path), body))
-    assert len(found) == 14
+    assert len(found) == 18
     return found
+
+
+@pytest.fixture
+def undelivered(registry):
+    """Makes every message one that can be sent again."""
+
+    def fail():
+        with registry.database.transaction() as session:
+            session.execute(update(Notification).values(status="failed"))
+
+    return fail
 
 
 def ask(client, method, url, body, **headers):
@@ -257,7 +275,8 @@ def ask(client, method, url, body, **headers):
         "application/vnd.api+json",
     ],
 )
-def test_whoever_wants_another_type_than_there_is_gets_none_and_nothing_is_done(client, speaking, accept):
+def test_whoever_wants_another_type_than_there_is_gets_none_and_nothing_is_done(client, speaking, undelivered, accept):
+    undelivered()
     before = [client.get(url).json for url in ("/api/customers/", "/api/orders/")]
     for method, url, body in speaking:
         refused = ask(client, method, url, body, Accept=accept)
@@ -291,9 +310,10 @@ def test_whoever_wants_another_type_than_there_is_gets_none_and_nothing_is_done(
         "a" * 10_000,
     ],
 )
-def test_whoever_takes_json_or_says_nothing_that_can_be_read_gets_it(client, speaking, accept):
+def test_whoever_takes_json_or_says_nothing_that_can_be_read_gets_it(client, speaking, undelivered, accept):
     for method, url, body in speaking:
         for headers in ({}, {"Accept": accept}):
+            undelivered()
             answer = ask(client, method, url, body, **headers)
             if body == REFRESH:
                 assert_problem(answer, 401, "invalid-refresh-token")

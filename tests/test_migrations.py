@@ -320,7 +320,9 @@ def test_a_migration_that_rebuilds_tables_loses_nothing(populated):
 def test_a_migration_that_leaves_rows_without_what_they_refer_to_changes_nothing(populated, database_kind):
     migrations.upgrade(populated)
     before = contents(populated)
-    error, told = {"sqlite": (RuntimeError, "rows of notifications, orders"), "postgresql": (IntegrityError, "orders")}[database_kind]
+    error, told = {"sqlite": (RuntimeError, "rows of notifications, orders"), "postgresql": (IntegrityError, "orders")}[
+        database_kind
+    ]
     with pytest.raises(error, match=told):
         migrations.downgrade(populated, LAST)
     assert revision(populated) == "next"

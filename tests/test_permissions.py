@@ -13,6 +13,7 @@ from webtest import TestApp
 import factories
 from customer_orders.api import Service
 from customer_orders.auth.services import disable, grant, local_user
+from customer_orders.notifications.models import Notification
 
 ANYONE = {"anonymous", "expired", "disabled", "roleless", "viewer", "clerk", "admin"}
 READERS = {"viewer", "clerk", "admin"}
@@ -44,6 +45,10 @@ ROWS = {
     "orders_update": Row(WRITERS, 200, ORDER),
     "orders_partial_update": Row(WRITERS, 200, {}),
     "orders_delete": Row(WRITERS, 204),
+    "notifications_list": Row(READERS, 200),
+    "notifications_read": Row(READERS, 200),
+    "notifications_resend": Row(WRITERS, 200),
+    "notifications_resend_all": Row({"admin"}, 200, {"status": ["failed"], "dry_run": True}),
     "me_read": Row(READERS, 200),
     "root_read": Row(ANYONE, 200),
     "document_read": Row(ANYONE, 200),
@@ -95,12 +100,18 @@ def test_the_document_says_which_operations_ask_for_a_token(documented):
 
 
 @pytest.mark.parametrize(("caller", "kind"), [(kind, kind) for kind in sorted(ANYONE)], indirect=["caller"])
-def test_who_may_do_what(documented, client, caller, kind):
+def test_who_may_do_what(documented, client, registry, caller, kind):
     expected, told = {}, {}
     for operation, (method, path, _) in documented.items():
         row = ROWS[operation]
         customer = factories.customer(client)["id"]
-        thing = factories.order(client, customer=customer)["id"] if "orders" in operation else customer
+        thing = customer
+        if "orders" in operation:
+            thing = factories.order(client, customer=customer)["id"]
+        elif "notifications" in operation:
+            thing = factories.order(client, customer=customer)["notification"]["id"]
+            with registry.database.transaction() as session:
+                session.get(Notification, thing).status = "failed"
         body = {**row.body, "customer": customer} if row.body and "item" in row.body else row.body
         answer = caller.request(
             path.replace("{id}", str(thing)).replace("{provider}", "scripted"),
@@ -130,12 +141,23 @@ def test_a_caller_is_judged_before_the_body(anonymous):
     anonymous.post("/api/orders/", b"{", content_type="application/json", status=401)
 
 
+CLERK = [
+    "customers:read",
+    "customers:write",
+    "me:read",
+    "notifications:read",
+    "notifications:write",
+    "orders:read",
+    "orders:write",
+]
+
+
 @pytest.mark.parametrize(
     ("role", "permissions"),
     [
-        ("viewer", ["customers:read", "me:read", "orders:read"]),
-        ("clerk", ["customers:read", "customers:write", "me:read", "orders:read", "orders:write"]),
-        ("admin", ["customers:read", "customers:write", "me:read", "orders:read", "orders:write"]),
+        ("viewer", [f"{thing}:read" for thing in ("customers", "me", "notifications", "orders")]),
+        ("clerk", CLERK),
+        ("admin", sorted([*CLERK, "notifications:manage"])),
     ],
 )
 def test_me_tells_the_role_and_what_it_permits(anonymous, token_for, role, permissions):

@@ -210,6 +210,8 @@ MAKE = "python3 -c 'import secrets; print(secrets.token_urlsafe(64))'"
         ("notifications.sms", "pigeon", "nothing is called 'pigeon'. Registered: none."),
         ("notifications.dispatcher", "celery", "Registered: embedded, worker."),
         ("notifications.lease", "1", "write a whole number"),
+        ("notifications.quiet_hours", "21:00-08:00", "names no time zone. Write two times of day and a zone, such as"),
+        ("notifications.quiet_hours", "21:00-21:00 UTC", "such as 21:00-08:00 Africa/Nairobi"),
         ("plugins", "no-such-plugin", "Installed: "),
     ],
 )
@@ -377,3 +379,19 @@ def test_an_empty_template_is_not_the_default():
     assert registry.sections["notifications"].template_order_placed == ""
     assert "Blank: no SMS" in registry.sections["notifications"]["template.order_placed"].node.title
     assert main({}, **GOOD).registry.sections["notifications"].template_order_placed.startswith("Your order has been")
+
+
+def test_a_lease_has_to_last_for_three_sends(tmp_path):
+    inbox = str(tmp_path / "inbox.jsonl")
+    devtools = {
+        "devtools.inbox": inbox,
+        "plugins": "devtools",
+        "notifications.sms": "devtools",
+        "devtools.timeout": "5",
+    }
+    told = wrong(**devtools, **{"notifications.lease": "14"})
+    assert told == {
+        "notifications.lease": "is 14, and devtools takes up to 5 seconds for a message. "
+        "Make it 15 or more, or have devtools time out sooner (see its settings)."
+    }
+    assert main({}, **GOOD, **devtools, **{"notifications.lease": "15"})

@@ -21,7 +21,8 @@ from customer_orders.auth import services as auth
 from customer_orders.auth.policy import ROLES
 from customer_orders.db import make_folder
 from customer_orders.errors import DomainError
-from customer_orders.notifications.dispatch import EmbeddedDispatcher
+from customer_orders.notifications.wakeup import Listener
+from customer_orders.notifications.worker import Worker
 from customer_orders.plugins import distribution, installed
 from customer_orders.settings import section
 
@@ -186,8 +187,16 @@ def show_settings(registry: Any) -> None:
 
 @main.command()
 @with_registry
-def worker(registry: Any) -> None:
-    """Deliver messages until SIGTERM: for notifications.dispatcher = worker."""
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 1000),
+    help="Messages sent at a time; notifications.concurrency unless told.",
+)
+def worker(registry: Any, concurrency: int | None) -> None:
+    """Deliver messages until SIGTERM, as many processes as wanted: for notifications.dispatcher = worker.
+
+    It finishes what is being sent, for 20 seconds at most, and gives back what was not begun.
+    """
     settings = section(registry, "notifications")
     if settings.sms is None:
         raise click.ClickException("notifications.sms is blank, so there is nothing to deliver. Name a notifier.")
@@ -197,8 +206,11 @@ def worker(registry: Any) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    dispatcher = EmbeddedDispatcher(settings.poll_interval)
-    dispatcher.start(registry.outbox)
+    delivering = Worker(registry.outbox, concurrency or settings.concurrency, settings.poll_interval)
+    listener = Listener(registry.database, delivering.wake)
+    delivering.start()
+    listener.start()
     click.echo("The worker is delivering.", err=True)
     stopping.wait()
-    dispatcher.stop()
+    listener.stop()
+    delivering.stop()

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 
 from customer_orders import wording
 from customer_orders.money import CURRENCIES
+from customer_orders.quiet import QuietHours
 from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Switch, Words, node
 
 
@@ -78,6 +79,19 @@ def _template(node: colander.SchemaNode, value: str) -> None:
         wording.check(value)
     except ValueError as error:
         raise colander.Invalid(node, str(error)) from None
+
+
+class Quiet(colander.SchemaType):
+    """Quiet hours, as :class:`~customer_orders.quiet.QuietHours`."""
+
+    def deserialize(self, node: colander.SchemaNode, cstruct: Any) -> Any:
+        if cstruct is colander.null:
+            return cstruct
+        try:
+            return QuietHours.parse(cstruct)
+        except ValueError as error:
+            message = f"is {cstruct!r}: {error}. Write two times of day and a zone, such as 21:00-08:00 Africa/Nairobi"
+            raise colander.Invalid(node, message) from None
 
 
 # Bytes of key that make a brute force as hard as the hash: RFC 7518, section 3.2.
@@ -256,11 +270,38 @@ class Notifications(colander.MappingSchema):
         missing="Your order has been created. Thank you for shopping with us!",
         validator=_template,
     )
+    quiet_hours = node(
+        Quiet(),
+        "Hours of each day in which no SMS is sent, such as 21:00-08:00 Africa/Nairobi; what is queued in them is "
+        "sent afterwards. Blank: there are none.",
+        missing=None,
+    )
     poll_interval = node(Number(1, 3600), "Seconds between two looks for messages that are due.", missing=2)
     lease = node(Number(5, 3600), "Seconds after which an unfinished attempt counts as abandoned.", missing=60)
     max_attempts = node(Number(1, 100), "Attempts after which a message has failed.", missing=10)
     retry_base = node(Number(1, 3600), "Seconds of the first wait between attempts, doubled each time.", missing=5)
     retry_cap = node(Number(1, 86400), "Longest wait between two attempts, in seconds.", missing=3600)
+    deadline = node(
+        Number(60, 2592000), "Seconds after which a message that could not be sent has failed.", missing=72 * 3600
+    )
+    unknown_after = node(
+        Number(60, 2592000),
+        "Seconds that a message which may or may not have been sent waits for its delivery report.",
+        missing=86400,
+    )
+    retry_unknown = node(
+        colander.String(),
+        "What happens then: never (it stays unknown), or once (it is sent again, perhaps for the second time).",
+        missing="never",
+        validator=colander.OneOf(["never", "once"]),
+    )
+    pause_base = node(
+        Number(1, 3600),
+        "Seconds of the first pause of a notifier whose provider is down, doubled each time.",
+        missing=5,
+    )
+    pause_cap = node(Number(1, 86400), "Longest such pause, in seconds.", missing=300)
+    concurrency = node(Number(1, 1000), "Messages that one process sends at a time.", missing=4)
     report_secrets = node(
         Words(),
         "The secret in the address to which a provider sends delivery reports, "

@@ -153,13 +153,13 @@ def test_what_is_not_set_has_a_default(section):
 
 
 def test_what_is_set_counts(section):
-    found = section(sender_id="Duka La Mtaa", connect_timeout="1", read_timeout="0030")
-    assert (found.sender_id, found.connect_timeout, found.read_timeout) == ("Duka La Mtaa", 1, 30)
+    found = section(sender_id="Duka La Mtaa", connect_timeout="1", read_timeout="0017")
+    assert (found.sender_id, found.connect_timeout, found.read_timeout) == ("Duka La Mtaa", 1, 17)
 
 
 def test_what_is_set_reaches_the_requests(make_app, server, message):
     more = {"sender_id": "Duka", "connect_timeout": "2", "read_timeout": "29"}
-    app = make_app(**{f"africastalking.{key}": value for key, value in more.items()})
+    app = make_app(**{f"africastalking.{key}": value for key, value in more.items()}, **{"notifications.lease": "105"})
     notifier = app.registry.plugins.notifiers["africastalking"]
     assert notifier._gateway._sessions.session.get_adapter(server.url).timeout == (2, 29)
     notifier.send(message)

@@ -76,8 +76,13 @@ class Operation:
 
     @property
     def creates(self) -> bool:
-        """Whether it makes something: then it takes an Idempotency-Key."""
+        """Whether it makes something: then it tells where that is."""
         return self.method == "POST" and self.status == 201
+
+    @property
+    def keyed(self) -> bool:
+        """Whether it takes an Idempotency-Key: a POST by somebody we know."""
+        return self.method == "POST" and not self.public
 
     @property
     def changes_tagged(self) -> bool:
@@ -91,8 +96,8 @@ class Operation:
         codes += [] if self.public else ["unauthenticated", "forbidden"]
         codes += ["not-acceptable"] if self.returns else []
         codes += ["unsupported-media-type"] if self.body else []
-        codes += ["idempotency-key-in-use", "idempotency-key-reused"] if self.creates else []
-        codes += ["idempotency-answer-gone"] if self.creates and self.secret else []
+        codes += ["idempotency-key-in-use", "idempotency-key-reused"] if self.keyed else []
+        codes += ["idempotency-answer-gone"] if self.keyed and self.secret else []
         codes += ["stale", "precondition-required"] if self.changes_tagged else []
         return codes
 
@@ -105,7 +110,7 @@ class Operation:
         wrong: list[FieldError] = []
         for location, given, schema in (
             ("querystring", _query(request) if self.query else {}, self.query),
-            ("body", _json(request) if self.body else {}, self.body),
+            ("body", _json(request, self.body) if self.body else {}, self.body),
         ):
             if schema is not None:
                 bound = _bound(request.registry, schema)
@@ -147,7 +152,7 @@ class Service(cornice.Service):
             permission=permission,
             **{key: kw.pop(key) for key in own if key in kw},
         )
-        if operation.creates:
+        if operation.keyed:
             kw["decorator"] = functools.partial(once, secret=operation.secret)
         super().add_view(method, view, permission=permission, validators=(operation,), **kw)
 
@@ -216,7 +221,9 @@ def _folded(schema: colander.SchemaNode, given: Mapping[str, Any]) -> Mapping[st
     return folded if not metadata else {**folded, name: metadata}
 
 
-def _json(request: Any) -> Mapping[str, Any]:
+def _json(request: Any, schema: type[Body]) -> Mapping[str, Any]:
+    if schema.optional and not request.body:
+        return {}
     if not JSON_TYPE.fullmatch(request.headers.get("Content-Type", "")):
         raise DomainError("The body must be application/json in UTF-8.", code="unsupported-media-type")
     try:

@@ -115,6 +115,42 @@ PROBLEMS: dict[str, Problem] = {
         "Read the thing whose id is in `existing`: it may be the very one that you mean. Or send another `reference`.",
         example={"existing": 12},
     ),
+    "still-trying": Problem(
+        409,
+        "The message is still on its way",
+        "It is queued, or being sent: it goes out by itself, and is tried again where that is worth while.",
+        "Wait until it is failed, unknown or expired; its `next_attempt_at` tells when it is tried next.",
+    ),
+    "already-sent": Problem(
+        409,
+        "The message was sent already",
+        "The provider took it, or the customer has it. To send it again would tell the customer twice.",
+        "Nothing has to be done. One that was sent and never arrives becomes expired or failed, and can be sent then.",
+    ),
+    "message-obsolete": Problem(
+        409,
+        "What the message tells of is no more",
+        "The order was cancelled or deleted, or the customer was deleted, so the message would not be true any more.",
+        "Tell the customer what is true now in another way.",
+    ),
+    "nothing-to-send": Problem(
+        409,
+        "The message has no text",
+        "Its template failed or came to nothing, or its text was too long, when it was written; `reason` tells which.",
+        "Mend the template, so that the next messages have a text. This one stays as it is.",
+    ),
+    "opted-out": Problem(
+        409,
+        "The customer wants no SMS",
+        "The customer opted out, and messages are not sent to those who did.",
+        'If it has to be sent all the same, and you may decide that, send it again with `{"force": true}`.',
+    ),
+    "no-notifier": Problem(
+        409,
+        "No SMS is sent here",
+        "The deployment has no notifier, so a message that is queued would stay where it is.",
+        "Set `notifications.sms` to the name of a notifier (`customer-orders plugins` lists them), then send it again.",
+    ),
     "idempotency-key-in-use": Problem(
         409,
         "A request with this Idempotency-Key is under way",

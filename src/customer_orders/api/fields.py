@@ -115,6 +115,25 @@ class Word(Field):
         return {"type": "string", "enum": list(self.words)}
 
 
+class Words(Field):
+    """An array of some of a few words, each once."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def parse(self, value: Any) -> list[str]:
+        known = ", ".join(self.words)
+        if not isinstance(value, list) or not value or any(item not in self.words for item in value):
+            raise ValueError(f"Must be an array of one or more of {known}.")
+        if len(set(value)) < len(value):
+            raise ValueError("Must name nothing twice.")
+        return [str(item) for item in value]
+
+    def swagger(self) -> dict[str, Any]:
+        items = {"type": "string", "enum": list(self.words)}
+        return {"type": "array", "items": items, "minItems": 1, "uniqueItems": True}
+
+
 class Integer(Field):
     """A JSON integer, or a string of ASCII digits, from ``minimum`` to ``maximum``."""
 
@@ -334,10 +353,11 @@ class Body(colander.MappingSchema):
     """Base of request bodies: an object whose every unknown field is an error.
 
     ``read_only`` names fields that a client may send back as it read them; they are ignored. ``example`` is what the
-    dashboard offers to send: something that works as it stands.
+    dashboard offers to send: something that works as it stands. ``optional``: no body at all is one without fields.
     """
 
     read_only: tuple[str, ...] = ()
+    optional = False
     example: dict[str, Any] = {}
 
 

@@ -61,6 +61,7 @@ PROBLEM: dict[str, Any] = {
 TAGS = [
     {"name": "customers", "description": "The people who order."},
     {"name": "orders", "description": "What they ordered, and what became of the message about it."},
+    {"name": "notifications", "description": "The messages to customers: what became of each, and sending it again."},
     {"name": "session", "description": "Signing in, tokens, and this document."},
 ]
 
@@ -76,7 +77,7 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "maxLength": 255,
     # HTTP takes spaces off both ends
     "pattern": "^[!-~]([ -~]*[!-~])?$",
-    "description": "A key of your own, such as a random UUID. The same request again with the same key creates nothing "
+    "description": "A key of your own, such as a random UUID. The same request again with the same key does nothing "
     "more, and gets the same answer.",
 }
 TAG = r'(W/)?"[!#-~\u0080-\u00ff]*"'
@@ -155,14 +156,15 @@ class Document(CorniceSwagger):
             described["consumes"] = ["application/json"]
         schema = colander.MappingSchema()
         if operation.body:
-            schema.add(operation.body(name="body"))
+            missing = colander.drop if operation.body.optional else colander.required
+            schema.add(operation.body(name="body", missing=missing))
         if operation.query:
             schema.add(operation.query(name="querystring"))
         parameters = [_tidy(parameter) for parameter in self.parameters.from_schema(schema)]
         parameters += [
             {"name": name, "in": "header", "required": False, **header}
             for name, header, taken in (
-                ("Idempotency-Key", IDEMPOTENCY_KEY, operation.creates),
+                ("Idempotency-Key", IDEMPOTENCY_KEY, operation.keyed),
                 ("If-Match", IF_MATCH, operation.changes_tagged),
                 ("If-None-Match", IF_NONE_MATCH, operation.tagged and operation.method == "GET"),
             )
@@ -180,7 +182,8 @@ class Document(CorniceSwagger):
             headers += ["Link", "X-Total-Count"]
         elif operation.returns:
             success["schema"] = self._definition(operation.returns)
-        headers += ["Location", "Idempotent-Replayed"] if operation.creates else []
+        headers += ["Location"] if operation.creates else []
+        headers += ["Idempotent-Replayed"] if operation.keyed else []
         headers += ["ETag"] if operation.tagged and operation.returns else []
         if headers:
             success["headers"] = {name: HEADERS[name] for name in headers}

@@ -27,7 +27,6 @@ ORDERABLE: dict[str, Callable[[Any], bool]] = {
     "updated_at": lambda value: isinstance(value, datetime),
 }
 
-SEARCHES = ("q", MetadataFilter.prefix + "key")
 UNINDEXED = (
     "No index helps with it: each page looks at 10,000 items at most, so it may hold fewer than `limit`, or none, "
     "and have a next one all the same. Narrow the list by other filters too."
@@ -91,7 +90,9 @@ class Cursor(Field):
 
 
 class ListQuery(colander.MappingSchema):
-    """The query of every list; its filters are added by each resource."""
+    """The query of every list; its filters are added by each resource. ``searches``: those that no index helps with."""
+
+    searches: tuple[str, ...] = ("q", MetadataFilter.prefix + "key")
 
     limit = node(
         Integer(1, MAX_LIMIT),
@@ -108,7 +109,7 @@ class ListQuery(colander.MappingSchema):
     count = node(
         Switch(),
         "Whether to count what the filters leave on all pages, in X-Total-Count. It costs more the more there is, "
-        "and cannot be had with q or metadata.",
+        "and cannot be had with a filter that no index helps with.",
         missing=colander.drop,
     )
     created_at__gte = node(Timestamp(), "Created then or later.", missing=colander.drop)
@@ -125,7 +126,7 @@ class ListQuery(colander.MappingSchema):
                 values["cursor"] = decode(values["cursor"], values["ordering"])
             except ValueError as error:
                 wrong["cursor"] = str(error)
-        searching = [name for name in SEARCHES if name in values]
+        searching = [name for name in self.searches if name in values]
         if values.get("count") and searching:
             wrong["count"] = f"Cannot be had with {' and '.join(searching)}, which no index helps with."
         if wrong.children:

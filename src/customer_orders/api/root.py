@@ -50,6 +50,7 @@ def read_root(request: Any) -> dict[str, Any]:
         "ready": "/readyz",
         "customers": "/api/customers/",
         "orders": "/api/orders/",
+        "notifications": "/api/notifications/",
     }
     return {
         "name": "Customer Orders",

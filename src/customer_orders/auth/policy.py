@@ -25,10 +25,16 @@ class Permission(StrEnum):
     CUSTOMERS_WRITE = "customers:write"
     ORDERS_READ = "orders:read"
     ORDERS_WRITE = "orders:write"
+    NOTIFICATIONS_READ = "notifications:read"
+    NOTIFICATIONS_WRITE = "notifications:write"
+    # to send many again at once, or one to somebody who wants none
+    NOTIFICATIONS_MANAGE = "notifications:manage"
 
 
-READING = frozenset({Permission.ME_READ, Permission.CUSTOMERS_READ, Permission.ORDERS_READ})
-WRITING = frozenset({Permission.CUSTOMERS_WRITE, Permission.ORDERS_WRITE})
+READING = frozenset(
+    {Permission.ME_READ, Permission.CUSTOMERS_READ, Permission.ORDERS_READ, Permission.NOTIFICATIONS_READ}
+)
+WRITING = frozenset({Permission.CUSTOMERS_WRITE, Permission.ORDERS_WRITE, Permission.NOTIFICATIONS_WRITE})
 
 # The one table of who may do what.
 ROLES: dict[str, frozenset[Permission]] = {

@@ -17,6 +17,7 @@ from customer_orders.api.fields import (
     PhoneFilter,
     Text,
     Timestamp,
+    Word,
     node,
     partial,
 )
@@ -27,7 +28,7 @@ from customer_orders.customers.models import Customer
 class CustomerBody(Body):
     """A customer as a client writes it. In a PUT, an optional field left out keeps its value; null clears it."""
 
-    read_only = ("id", "created_at", "updated_at")
+    read_only = ("id", "sms_opt_out_source", "sms_opt_out_at", "created_at", "updated_at")
     example = {"username": "Asha", "phone_number": "0713 812 939"}
 
     username = node(Text(), "Name of the customer.")
@@ -68,6 +69,8 @@ class CustomerRead(colander.MappingSchema):
         "metadata": {},
         "language": None,
         "sms_opt_out": False,
+        "sms_opt_out_source": None,
+        "sms_opt_out_at": None,
         "created_at": "2026-01-31T08:00:00.000000Z",
         "updated_at": "2026-01-31T08:00:00.000000Z",
     }
@@ -79,6 +82,12 @@ class CustomerRead(colander.MappingSchema):
     metadata = node(Metadata(), "Strings of your own, by key.")
     language = node(Text(maximum=35), "Language tag for messages.", nullable=True)
     sms_opt_out = node(Flag(), "Whether the customer wants no SMS.")
+    sms_opt_out_source = node(
+        Word("staff", "recipient"),
+        "Who asked for none: `staff` through this API, or the `recipient` who sent STOP; null while they get SMS.",
+        nullable=True,
+    )
+    sms_opt_out_at = node(Timestamp(), "When that was; null while they get SMS.", nullable=True)
     created_at = node(Timestamp(), "When it was created.")
     updated_at = node(Timestamp(), "When it last changed.")
 
@@ -93,6 +102,8 @@ def customer(found: Customer) -> dict[str, Any]:
         "metadata": found.extra,
         "language": found.language,
         "sms_opt_out": found.sms_opt_out,
+        "sms_opt_out_source": found.sms_opt_out_source,
+        "sms_opt_out_at": found.sms_opt_out_at,
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -49,7 +50,7 @@ def create_customer(session: Session, values: Mapping[str, Any]) -> Customer:
     now = db.now(session)
     created = Customer(created_at=now, updated_at=now, extra={}, sms_opt_out=False)
     with db.unique_reference(session, Customer, values.get("reference")):
-        _assign(created, values)
+        _assign(created, values, now)
         session.add(created)
     return created
 
@@ -74,7 +75,7 @@ def change_customer(
     # before the change begins: to ask the database for the time is to write what is half made
     now = db.now(session)
     with db.unique_reference(session, Customer, values.get("reference")):
-        _assign(found, values, merge=merge)
+        _assign(found, values, now, merge=merge)
         found.updated_at = now
     return found
 
@@ -121,11 +122,14 @@ def facts(found: Customer) -> CustomerFacts:
     )
 
 
-def _assign(found: Customer, values: Mapping[str, Any], *, merge: bool = False) -> None:
+def _assign(found: Customer, values: Mapping[str, Any], now: datetime, *, merge: bool = False) -> None:
     for name in ("username", "phone_number", "reference", "language"):
         if name in values:
             setattr(found, name, values[name])
-    if "sms_opt_out" in values:
-        found.sms_opt_out = bool(values["sms_opt_out"])
+    opt_out = bool(values.get("sms_opt_out", found.sms_opt_out))
+    # to say again what is so already changes neither who said it first nor when
+    if opt_out != found.sms_opt_out:
+        found.sms_opt_out = opt_out
+        found.sms_opt_out_source, found.sms_opt_out_at = ("staff", now) if opt_out else (None, None)
     if "metadata" in values:
         found.extra = Metadata.changed(found.extra if merge else {}, values["metadata"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -13,18 +14,28 @@ from customer_orders.notifications import services
 from customer_orders.notifications.delivery import Outbox
 from customer_orders.notifications.dispatch import EmbeddedDispatcher, WorkerDispatcher
 from customer_orders.notifications.templates import Templates
-from customer_orders.settings import section
+from customer_orders.settings import InvalidSettings, Section, SettingError, section
+
+
+def _check_timeout(settings: Section, notifier: Any) -> None:
+    """Raises ``InvalidSettings`` if a send may take too much of its lease: it is renewed three times meanwhile."""
+    timeout = getattr(notifier, "timeout", None)
+    if timeout is not None and timeout > settings.lease / 3:
+        said = f"is {settings.lease}, and {settings.sms} takes up to {timeout:g} seconds for a message. "
+        mend = f"Make it {math.ceil(3 * timeout)} or more, or have {settings.sms} time out sooner (see its settings)."
+        raise InvalidSettings([SettingError("notifications.lease", said + mend)])
 
 
 def includeme(config: Any) -> None:
     """Listen to orders; have the dispatcher ready, to be started by a process that serves."""
     registry = config.registry
     settings = section(registry, "notifications")
-    config.add_dispatcher("embedded", EmbeddedDispatcher(settings.poll_interval))
+    config.add_dispatcher("embedded", EmbeddedDispatcher(settings.concurrency, settings.poll_interval))
     config.add_dispatcher("worker", WorkerDispatcher())
     config.commit()
     registry.dispatcher = registry.plugins.dispatchers[settings.dispatcher]
     notifier = registry.plugins.notifiers.get(settings.sms)
+    _check_timeout(settings, notifier)
     # those that can tell what became of a message, if they may
     reporting = [name for name, each in registry.plugins.notifiers.items() if IDeliveryReports.providedBy(each)]
     registry.outbox = Outbox(registry.database, settings, notifier, reporting if settings.report_secrets else ())
@@ -35,10 +46,12 @@ def includeme(config: Any) -> None:
             services.queue_order_placed,
             templates=templates,
             sends=notifier is not None,
+            quiet_hours=settings.quiet_hours,
             hint=registry.dispatcher.hint,
         ),
     )
     config.add_listener(OrderDeleted, services.cancel_for_order)
+    config.scan("customer_orders.notifications.views")
     config.scan("customer_orders.notifications.callbacks")
     # A server that does not start the dispatcher itself (see server.py) starts it with the first request.
     config.add_subscriber(lambda event: registry.dispatcher.start(registry.outbox), NewRequest)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Select, exists, func, select, update
+from sqlalchemy import Select, case, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from customer_orders import db
 from customer_orders.events import OrderDeleted, OrderPlaced
+from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
+from customer_orders.quiet import QuietHours
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,8 @@ def queue_order_placed(
     *,
     templates: Templates,
     sends: bool,
-    hint: Callable[[Sequence[int]], None],
+    quiet_hours: QuietHours | None,
+    hint: Hint,
 ) -> None:
     """Queue the message for a new order; after the commit, hint the dispatcher at it.
 
@@ -34,13 +37,14 @@ def queue_order_placed(
     now = db.now(session)
     queued = Notification(
         order_id=event.order.id,
+        customer_id=event.customer.id,
         event="order_placed",
         channel="sms",
         recipient=event.customer.phone_number,
         text="",
         language=event.customer.language,
         status=Status.QUEUED,
-        next_attempt_at=now,
+        next_attempt_at=quiet_hours.resume(now) if quiet_hours else now,
         created_at=now,
         updated_at=now,
     )
@@ -59,25 +63,29 @@ def queue_order_placed(
     session.add(queued)
     session.flush()
     if queued.status == Status.QUEUED:
-        notification_id = queued.id
-        db.after_commit(session, lambda: _hint(hint, notification_id))
-
-
-def _hint(hint: Callable[[Sequence[int]], None], notification_id: int) -> None:
-    try:
-        hint([notification_id])
-    except Exception:
-        # The order is committed; the dispatcher's own look for what is due finds the row.
-        log.exception("the dispatcher could not be told of notification %s", notification_id)
+        hint_after_commit(session, hint, [queued.id])
 
 
 def cancel_for_order(session: Session, event: OrderDeleted) -> None:
     """Cancel what is still queued for an order that goes; what was sent stays on record."""
+    cancel(session, event.order_id, reason="order_deleted")
+
+
+def cancel(session: Session, order_id: int, *, reason: str) -> None:
+    """Cancel what is queued for an order; what is being sent, or may have been, is not tried again."""
     now = db.now(session)
+    queued = Notification.status == Status.QUEUED
+    going = [Status.QUEUED, Status.SENDING, Status.UNKNOWN]
     session.execute(
         update(Notification)
-        .where(Notification.order_id == event.order_id, Notification.status == Status.QUEUED)
-        .values(status=Status.CANCELLED, reason="order_deleted", next_attempt_at=None, updated_at=now)
+        .where(Notification.order_id == order_id, Notification.status.in_(going))
+        .values(
+            status=case((queued, Status.CANCELLED), else_=Notification.status),
+            reason=reason,
+            next_attempt_at=None,
+            updated_at=case((queued, now), else_=Notification.updated_at),
+        )
+        .execution_options(synchronize_session=False)
     )
 
 

@@ -93,6 +93,7 @@ class OrderRead(colander.MappingSchema):
         "metadata": {},
         "status": "placed",
         "notification": {
+            "id": 1,
             "status": "sent",
             "reason": None,
             "attempts": 1,

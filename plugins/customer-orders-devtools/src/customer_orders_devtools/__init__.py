@@ -10,8 +10,14 @@ from typing import Any
 import colander
 from pyramid.static import static_view
 
-from customer_orders_devtools.guard import local_only, refuse_a_public_address, refuse_to_listen_elsewhere
+from customer_orders_devtools.guard import (
+    local_only,
+    refuse_a_public_address,
+    refuse_reports_elsewhere,
+    refuse_to_listen_elsewhere,
+)
 from customer_orders_devtools.identity import AnyEmail
+from customer_orders_devtools.reporter import Reporter
 from customer_orders_devtools.simulator import Simulator
 
 
@@ -23,6 +29,19 @@ class DevtoolsSettings(colander.MappingSchema):
         title="File that keeps the messages the simulated phone got, a JSON object a line.",
         how="is required: the file that keeps the simulated messages, such as %(here)s/var/inbox.jsonl",
     )
+    timeout = colander.SchemaNode(
+        colander.Integer(),
+        title="Seconds until a simulated time-out; within a third of notifications.lease.",
+        validator=colander.Range(1, 3600),
+        missing=5,
+    )
+    report_url = colander.SchemaNode(
+        colander.String(),
+        title="Address of this machine to which delivery reports are posted, a secret at its end. Blank: none are.",
+        validator=refuse_reports_elsewhere,
+        secret=True,
+        missing=None,
+    )
 
 
 def includeme(config: Any) -> None:
@@ -30,7 +49,8 @@ def includeme(config: Any) -> None:
     refuse_to_listen_elsewhere(config.get_settings())
     refuse_a_public_address(config)
     settings = config.plugin_settings("devtools", DevtoolsSettings)
-    provider, simulator = AnyEmail(), Simulator(settings.inbox)
+    reporter = Reporter(settings.report_url) if settings.report_url else None
+    provider, simulator = AnyEmail(), Simulator(settings.inbox, settings.timeout, reporter)
     config.add_identity_provider("devtools", provider)
     config.add_notifier("devtools", simulator)
     config.registry.devtools = (provider, simulator)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import colander
 import plaster
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPNotFound
@@ -63,6 +64,20 @@ def refuse_a_public_address(config: Any) -> None:
         raise ConfigurationError(
             f"app.public_url is {app.public_url}, and the devtools plugin lets anyone in. Either set "
             "app.public_url = http://127.0.0.1:6543, or take devtools out of plugins =."
+        )
+
+
+def refuse_reports_elsewhere(node: colander.SchemaNode, value: str) -> None:
+    """A validator of where reports are posted: this machine. The value is not repeated, since it holds a secret."""
+    try:
+        sound = re.fullmatch(rf"http://{LOCAL_HOST.pattern}/[!-~]*", value, re.IGNORECASE) and urlsplit(value).port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise colander.Invalid(
+            node,
+            "is no address of this machine; write http://127.0.0.1:6543/api/notifications/reports/devtools/ and "
+            "after it one of notifications.report_secrets",
         )
 
 

@@ -9,6 +9,7 @@ from pyramid.httpexceptions import HTTPBadRequest, HTTPMethodNotAllowed, HTTPSee
 from pyramid.view import view_config
 
 from customer_orders_devtools.guard import local_only
+from customer_orders_devtools.outcomes import OUTCOMES
 
 FIELDS = ("redirect_uri", "state", "nonce", "code_challenge")
 METHODS = {
@@ -70,13 +71,13 @@ def take_form(request: Any) -> Any:
     renderer="customer_orders_devtools:templates/inbox.jinja2",
 )
 def show_inbox(request: Any) -> dict[str, Any]:
-    """Every message, as a phone would show it."""
+    """Every message, as a phone would show it, and which numbers have other outcomes."""
     _, simulator = request.registry.devtools
     request.response.cache_control = "no-store"
-    phones: dict[str, list[dict[str, str]]] = {}
+    phones: dict[str, list[dict[str, Any]]] = {}
     for message in simulator.inbox():
         phones.setdefault(message["to"], []).append(message)
-    return {"phones": phones}
+    return {"phones": phones, "outcomes": OUTCOMES}
 
 
 @view_config(route_name="devtools_sign_in", decorator=local_only)
