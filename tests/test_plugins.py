@@ -200,6 +200,17 @@ def test_an_object_that_does_not_meet_its_interface_is_refused(install, directiv
         start(plugins="pigeon")
 
 
+def test_a_notifier_that_says_it_has_reports_has_them(install):
+    reading = NOTIFIER.replace("import INotifier", "import IDeliveryReports, INotifier")
+    reading = reading.replace("@implementer(INotifier)", "@implementer(INotifier, IDeliveryReports)")
+    install("pigeon", reading)
+    with pytest.raises(ConfigurationError, match="notifier 'pigeon' does not meet IDeliveryReports"):
+        start(plugins="pigeon")
+    method = "def parse(self, headers, body):\n            return []\n\n        def send("
+    install("dove", reading.replace("def send(", method).replace('"pigeon"', '"dove"'))
+    assert start(plugins="dove").registry.plugins.by_plugin == {"dove": ["notifier dove"]}
+
+
 def test_an_object_that_does_not_say_what_it_is_is_refused(install):
     install("pigeon", "def includeme(config):\n    config.add_notifier('pigeon', object())")
     with pytest.raises(ConfigurationError, match="does not meet INotifier"):

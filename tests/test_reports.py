@@ -249,6 +249,14 @@ def test_a_reference_that_only_another_notifier_gave_is_not_known(client, delive
     assert rows(DeliveryReport)[0].notification_id is None
 
 
+def test_of_two_messages_with_one_reference_the_newest_is_meant(client, deliver, notifier, report):
+    orders = [factories.order(client) for _ in range(3)]
+    notifier.script += [Receipt("ref-1"), Receipt("ref-1"), Receipt("ref-2")]
+    deliver()
+    report("ref-1", "delivered")
+    assert [told(client, order)[0] for order in orders] == ["sent", "delivered", "sent"]
+
+
 # -- attempts, and what is queued again ---------------------------------------------------------------------------
 
 
@@ -879,6 +887,23 @@ def test_a_report_and_the_answer_to_another_attempt_do_not_undo_each_other(
     started[0].join(30)
     assert told(client, order) == ("delivered", None)
     assert rows(Notification)[0].reference == "second"
+
+
+@on_postgresql
+def test_an_answer_is_bound_to_what_the_message_is_by_now(client, deliver, registry, rows, change):
+    factories.order(client)
+    deliver()
+    (row,) = rows(Notification)
+    with registry.database.transaction() as session:
+        report = {"notifier": "scripted", "reference": row.reference, "status": "failed"}
+        session.execute(insert(DeliveryReport).values(**report, received_at=row.created_at))
+    with registry.database.transaction() as session:
+        known = session.get(Notification, row.id)
+        assert known.status == "sent"
+        change(row.id, status="delivered")
+        reports.bind(session, [row.id])
+        assert known.status == "delivered"
+    assert rows(Notification)[0].status == "delivered"
 
 
 @on_postgresql

@@ -79,10 +79,13 @@ def receive(session: Session, notifier: str, told: Sequence[Report | OptOut]) ->
 
 
 def bind(session: Session, notification_ids: Collection[int]) -> None:
-    """Bind what was kept for messages whose answers this transaction stores: two statements if nothing was."""
+    """Bind what was kept for messages whose answers this transaction stores."""
     if not notification_ids:
         return
     _lock(session, "pg_advisory_xact_lock_shared")
+    # mostly nothing is, and there is no need to look for what
+    if session.scalar(select(DeliveryReport.id).where(DeliveryReport.notification_id.is_(None)).limit(1)) is None:
+        return
     attempt, found = NotificationAttempt, Notification
     waiting = [
         select(DeliveryReport.id)
