@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import pytest
 from sqlalchemy import create_engine, text
 from webtest import TestApp
 
-from customer_orders import main, migrations
+from customer_orders import main
 from customer_orders.auth.services import local_user
 from customer_orders.db import Base
+from databases import migrate, migrated_sqlite
 
 # The plugin that tests script, installed as any other: a distribution on the path.
 STAGE = str(Path(__file__).parent / "stage")
@@ -30,8 +32,11 @@ SIGNING_KEY = secrets.token_urlsafe(64)
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Callable[[str], str]]:
-    """A real PostgreSQL server of this test run; called with a name, it makes that database and tells its URL."""
+def postgresql() -> Iterator[Callable[..., str]]:
+    """A real PostgreSQL server of this test run; called with a name, it makes that database and tells its URL.
+
+    ``migrated=True``: a copy of one that has the whole schema.
+    """
     # its socket's path must be short, so not below pytest's own folder
     folder = Path(tempfile.mkdtemp(prefix="pg"))
     # where the server package puts its lock file: shared folders collide between users
@@ -47,9 +52,15 @@ def postgresql() -> Iterator[Callable[[str], str]]:
             connection.execute(text(f"ALTER SYSTEM SET {setting}"))
         connection.execute(text("SELECT pg_reload_conf()"))
 
-    def make(name: str) -> str:
+    @cache
+    def template() -> str:
+        migrate(make("migrated"))
+        return "migrated"
+
+    def make(name: str, *, migrated: bool = False) -> str:
+        source = template() if migrated else "template1"
         with engine.connect() as connection:
-            connection.execute(text(f'CREATE DATABASE "{name}"'))
+            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{source}"'))
         return base.replace("/postgres?", f"/{name}?", 1)
 
     yield make
@@ -60,12 +71,16 @@ def postgresql() -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture(scope="session")
 def new_database(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Any:
-    """Makes an empty database of a kind (``sqlite`` or ``postgresql``) and tells its URL."""
+    """Makes a database of a kind (``sqlite`` or ``postgresql``) and tells its URL: ``new_database(kind)``.
 
-    def make(kind: str) -> str:
+    It is empty; ``migrated=True``: it has the whole schema.
+    """
+
+    def make(kind: str, *, migrated: bool = False) -> str:
         if kind == "sqlite":
-            return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/orders.sqlite"
-        return request.getfixturevalue("postgresql")(f"test_{secrets.token_hex(6)}")
+            folder = tmp_path_factory.mktemp("sqlite")
+            return migrated_sqlite(folder) if migrated else f"sqlite:///{folder}/orders.sqlite"
+        return request.getfixturevalue("postgresql")(f"test_{secrets.token_hex(6)}", migrated=migrated)
 
     return make
 
@@ -97,9 +112,8 @@ def make_app(new_database: Any) -> Iterator[Callable[..., Any]]:
     made = []
 
     def make(kind: str, **more: str) -> Any:
-        app = main({}, **settings_for(new_database(kind), **more))
+        app = main({}, **settings_for(new_database(kind, migrated=True), **more))
         made.append(app)
-        migrations.upgrade(app.registry.database.engine)
         return app
 
     yield make

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from customer_orders import main, migrations
+from customer_orders import main
 from customer_orders.auth.services import local_user
 from customer_orders.interfaces import Message, NotSent
 from customer_orders_africastalking.notifier import AfricasTalking
+from databases import migrated_sqlite
 from loopback import Answer, authority, provider, tls
 
 __all__ = ["authority", "tls"]
@@ -131,7 +132,7 @@ def settings(tmp_path: Path, server: Any, api_key: str) -> dict[str, str]:
     """Settings of an application that sends by the server."""
     return {
         "app.public_url": f"http://{HOST}",
-        "sqlalchemy.url": f"sqlite:///{tmp_path}/orders.sqlite",
+        "sqlalchemy.url": migrated_sqlite(tmp_path),
         "jwt.private_key": secrets.token_urlsafe(64),
         "plugins": "africastalking",
         "notifications.sms": "africastalking",
@@ -151,7 +152,6 @@ def make_app(settings: dict[str, str]) -> Iterator[Callable[..., Any]]:
     def make(**more: str) -> Any:
         app = main({}, **{**settings, **more})
         made.append(app)
-        migrations.upgrade(app.registry.database.engine)
         return app
 
     yield make

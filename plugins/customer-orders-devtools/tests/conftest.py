@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from webtest import TestApp
 
-from customer_orders import main, migrations
+from customer_orders import main
+from databases import migrated_sqlite
 
 HOST = "127.0.0.1:6543"
 
@@ -29,7 +30,7 @@ def make_app(tmp_path: Path, inbox: Path) -> Iterator[Callable[..., Any]]:
     def make(global_config: dict[str, str] | None = None, **more: str) -> Any:
         settings = {
             "app.public_url": f"http://{HOST}",
-            "sqlalchemy.url": f"sqlite:///{tmp_path}/orders.sqlite",
+            "sqlalchemy.url": migrated_sqlite(tmp_path),
             "jwt.private_key": secrets.token_urlsafe(64),
             "auth.default_role": "admin",
             "plugins": "devtools",
@@ -41,7 +42,6 @@ def make_app(tmp_path: Path, inbox: Path) -> Iterator[Callable[..., Any]]:
         }
         app = main(global_config or {}, **settings)
         made.append(app)
-        migrations.upgrade(app.registry.database.engine)
         return app
 
     yield make

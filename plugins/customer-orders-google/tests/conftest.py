@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import func, select
 from webtest import TestApp
 
-from customer_orders import main, migrations
+from customer_orders import main
 from customer_orders.auth.models import User
 from customer_orders_google.provider import Google
+from databases import migrated_sqlite
 from loopback import Answer, Asked, Provider, authority, provider, tls
 
 __all__ = ["authority", "tls"]
@@ -170,7 +171,7 @@ def make_app(tmp_path: Path, op: Op) -> Iterator[Callable[..., Any]]:
     def make(**more: str) -> Any:
         settings = {
             "app.public_url": f"http://{HOST}",
-            "sqlalchemy.url": f"sqlite:///{tmp_path}/orders.sqlite",
+            "sqlalchemy.url": migrated_sqlite(tmp_path),
             "jwt.private_key": secrets.token_urlsafe(64),
             "auth.default_role": "clerk",
             "plugins": "google",
@@ -182,7 +183,6 @@ def make_app(tmp_path: Path, op: Op) -> Iterator[Callable[..., Any]]:
         }
         app = main({}, **settings)
         made.append(app)
-        migrations.upgrade(app.registry.database.engine)
         return app
 
     yield make
