@@ -18,7 +18,7 @@ def assert_problem(response: Any, status: int, code: str, *names: str) -> dict[s
     assert response.status_int == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     problem = response.json
-    assert set(problem) - {"errors", "existing"} == MEMBERS
+    assert set(problem) - {"errors", "existing", "allowed"} == MEMBERS
     assert problem["status"] == status
     assert problem["code"] == code, problem
     assert problem["type"] == f"http://127.0.0.1:6543/problems/{code}"

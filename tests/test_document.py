@@ -62,6 +62,7 @@ OPERATIONS = {
     ("/notifications/{id}", "get"): ("notifications_read", True, "200"),
     ("/notifications/{id}/resend", "post"): ("notifications_resend", True, "200"),
     ("/", "get"): ("root_read", False, "200"),
+    ("/stats", "get"): ("stats_read", True, "200"),
     ("/me", "get"): ("me_read", True, "200"),
     ("/token/refresh", "post"): ("token_refresh_post", False, "200"),
     ("/token/revoke", "post"): ("token_revoke_post", False, "204"),

@@ -49,6 +49,7 @@ ROWS = {
     "notifications_read": Row(READERS, 200),
     "notifications_resend": Row(WRITERS, 200),
     "notifications_resend_all": Row({"admin"}, 200, {"status": ["failed"], "dry_run": True}),
+    "stats_read": Row(READERS, 200),
     "me_read": Row(READERS, 200),
     "root_read": Row(ANYONE, 200),
     "document_read": Row(ANYONE, 200),
@@ -149,13 +150,14 @@ CLERK = [
     "notifications:write",
     "orders:read",
     "orders:write",
+    "stats:read",
 ]
 
 
 @pytest.mark.parametrize(
     ("role", "permissions"),
     [
-        ("viewer", [f"{thing}:read" for thing in ("customers", "me", "notifications", "orders")]),
+        ("viewer", [f"{thing}:read" for thing in ("customers", "me", "notifications", "orders", "stats")]),
         ("clerk", CLERK),
         ("admin", sorted([*CLERK, "notifications:manage"])),
     ],

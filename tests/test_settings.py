@@ -9,7 +9,7 @@ import pytest
 
 from customer_orders import main
 from customer_orders.sections import CORE
-from customer_orders.settings import InvalidSettings, Number, Section, Words, read, variable
+from customer_orders.settings import InvalidSettings, Number, Section, Words, node, read, variable
 
 KEY = secrets.token_urlsafe(64)
 GOOD = {
@@ -153,6 +153,67 @@ def test_a_setting_may_have_any_name(name):
     assert getattr(section, name) == section[name].value == "mine"
 
 
+def _known_to_birds(node, word):
+    if len(word) > 5:
+        raise colander.Invalid(node, f"no bird knows {word}")
+
+
+class Nest(colander.MappingSchema):
+    """A section with a setting of which a deployment may have variants."""
+
+    egg = node(colander.String(allow_empty=True), "What lies in it.", missing="white", variant=_known_to_birds)
+    size = node(Number(1, 9), "How many fit in.", missing=4)
+
+
+def nest(ini, environ=None):
+    return {setting.key: (setting.value, setting.origin) for setting in read("nest", Nest, ini, environ or {})}
+
+
+@pytest.mark.parametrize(
+    ("ini", "environ", "variants"),
+    [
+        ({}, {}, {}),
+        ({"nest.egg.sw": "blue"}, {}, {"nest.egg.sw": ("blue", "INI")}),
+        ({"nest.egg.sw": " "}, {}, {"nest.egg.sw": ("", "INI")}),
+        ({}, {"NEST_EGG_SW": "blue"}, {"nest.egg.sw": ("blue", "variable NEST_EGG_SW")}),
+        ({}, {"NEST_EGG_SW_KE": "blue"}, {"nest.egg.sw-ke": ("blue", "variable NEST_EGG_SW_KE")}),
+        ({"nest.egg.sw-KE": "x"}, {"NEST_EGG_SW_KE": "blue"}, {"nest.egg.sw-KE": ("blue", "variable NEST_EGG_SW_KE")}),
+        # what is no variant of it
+        ({}, {"NEST_EGG_SW": " ", "NEST_EGG_SW_FILE": "", "NEST_EGGS": "x", "NEST_SIZE_SW": "1"}, {}),
+    ],
+)
+def test_a_deployment_may_have_variants_of_a_setting(ini, environ, variants):
+    assert nest(ini, environ) == {"nest.egg": ("white", "default"), "nest.size": (4, "default"), **variants}
+
+
+def test_variants_come_from_files_too(tmp_path):
+    (tmp_path / "egg").write_text("blue\n")
+    environ = {"NEST_EGG_FILE": str(tmp_path / "egg"), "NEST_EGG_SW_FILE": str(tmp_path / "egg")}
+    told = nest({}, environ)
+    assert told["nest.egg"] == ("blue", "file named by NEST_EGG_FILE")
+    assert told["nest.egg.sw"] == ("blue", "file named by NEST_EGG_SW_FILE")
+    assert len(told) == 3
+
+
+@pytest.mark.parametrize(
+    ("ini", "environ", "key", "says"),
+    [
+        ({"nest.egg.swahili": "x"}, {}, "nest.egg.swahili", "no bird knows swahili"),
+        ({}, {"NEST_EGG_SWAHILI": "x"}, "nest.egg.swahili", "no bird knows swahili"),
+        ({"nest.egg.sw": "x", "nest.egg.SW": "y"}, {}, "nest.egg.SW", "is nest.egg.sw in other letters; keep one"),
+        ({"nest.size.sw": "1"}, {}, "nest.size.sw", "is not a setting. Did you mean nest.size?"),
+        ({"nest.eg.sw": "1"}, {}, "nest.eg.sw", "is not a setting. Did you mean nest.egg?"),
+        ({"nest.egg.sw": "x"}, {"NEST_EGG_SW_FILE": "y", "NEST_EGG_SW": "z"}, "nest.egg.sw", "are set; unset one"),
+    ],
+)
+def test_a_variant_that_will_not_do_is_an_error(ini, environ, key, says):
+    with pytest.raises(InvalidSettings) as caught:
+        nest(ini, environ)
+    (error,) = caught.value.errors
+    assert error.key == key
+    assert says in error.message
+
+
 def test_a_secret_is_shown_to_nobody():
     section = pigeon({"pigeon.code": "s3cret", "pigeon.rings": "a b"})
     shown = [setting.display() for setting in section]
@@ -241,6 +302,7 @@ def test_no_key_is_repeated_in_what_is_said_of_it():
         ("jwt.key", "Did you mean jwt.private_key?"),
         ("auth.x", "Known: auth.admins, auth.clerks, auth.default_role, "),
         ("notifications.template.order_place", "Did you mean notifications.template.order_placed?"),
+        ("notifications.template.order_confirm.sw", "Did you mean notifications.template.order_confirmed?"),
         ("notification.sms", "Did you mean notifications?"),
         ("sqlalchmy.url", "Did you mean sqlalchemy?"),
         ("plugin", "Did you mean plugins?"),

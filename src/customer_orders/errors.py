@@ -6,6 +6,7 @@ A service knows no HTTP. :mod:`customer_orders.api.problems` alone maps these ki
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 class DomainError(Exception):
@@ -50,13 +51,17 @@ class Invalid(DomainError):
 
 
 class Conflict(DomainError):
-    """The input is fine, but the present state forbids it. ``existing``: the id of what is in the way, if one is."""
+    """The input is fine, but the present state forbids it.
+
+    :param facts: what a program can act on, by name: ``existing``, the id of what is in the way; ``allowed``, what the
+        state does allow.
+    """
 
     code = "conflict"
 
-    def __init__(self, detail: str, *, code: str | None = None, existing: int | None = None) -> None:
+    def __init__(self, detail: str, *, code: str | None = None, **facts: Any) -> None:
         super().__init__(detail, code=code)
-        self.existing = existing
+        self.facts = facts
 
 
 class Stale(DomainError):

@@ -47,6 +47,16 @@ class OrderPlaced:
 
 
 @dataclass(frozen=True)
+class OrderStatusChanged:
+    """An order went one step on. ``before`` and ``after``: where it stood, and where it stands now."""
+
+    order: OrderFacts
+    customer: CustomerFacts
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
 class OrderDeleted:
     """An order is about to be deleted; announced before its row goes."""
 

@@ -14,7 +14,7 @@ import phonenumbers
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from customer_orders import wording
+from customer_orders import languages, segments, wording
 from customer_orders.money import CURRENCIES
 from customer_orders.quiet import QuietHours
 from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Switch, Words, node
@@ -74,7 +74,7 @@ def _grantees(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
         raise colander.Invalid(node, f"{' '.join(odd)}: write e-mail addresses, or @domain for a whole domain")
 
 
-def _template(node: colander.SchemaNode, value: str) -> None:
+def _check_template(node: colander.SchemaNode, value: str) -> None:
     try:
         wording.check(value)
     except ValueError as error:
@@ -92,6 +92,24 @@ class Quiet(colander.SchemaType):
         except ValueError as error:
             message = f"is {cstruct!r}: {error}. Write two times of day and a zone, such as 21:00-08:00 Africa/Nairobi"
             raise colander.Invalid(node, message) from None
+
+
+def _language(node: colander.SchemaNode, word: str) -> None:
+    if not languages.is_tag(word):
+        raise colander.Invalid(node, f"{word!r} is no language tag (BCP 47); write one such as sw or sw-KE")
+
+
+def _template(event: str, when: str, text: str) -> colander.SchemaNode:
+    """The setting of the template for an event; with ``.`` and a language tag after its key, that of a language."""
+    return node(
+        colander.String(allow_empty=True),
+        f"Text of the SMS {when} (Jinja2): {', '.join(wording.NAMES)}. Blank: no SMS is sent for it. "
+        f"template.{event}.sw, with any language tag, is for customers of that language.",
+        name=f"template.{event}",
+        missing=text,
+        validator=_check_template,
+        variant=_language,
+    )
 
 
 # Bytes of key that make a brute force as hard as the hash: RFC 7518, section 3.2.
@@ -262,13 +280,25 @@ class Notifications(colander.MappingSchema):
         missing="embedded",
         refers_to="dispatchers",
     )
-    template_order_placed = node(
-        colander.String(allow_empty=True),
-        "Text of the SMS for a new order (Jinja2): order.id, item, amount_text, currency, reference; "
-        "customer.username, reference. Blank: no SMS is sent for it.",
-        name="template.order_placed",
-        missing="Your order has been created. Thank you for shopping with us!",
-        validator=_template,
+    template_order_placed = _template(
+        "order_placed", "for a new order", "Your order has been created. Thank you for shopping with us!"
+    )
+    template_order_confirmed = _template(
+        "order_confirmed", "when an order is confirmed", "Your order no. {{ order.id }} has been confirmed."
+    )
+    template_order_fulfilled = _template(
+        "order_fulfilled",
+        "when an order is fulfilled",
+        "Your order no. {{ order.id }} has been fulfilled. Thank you for shopping with us!",
+    )
+    template_order_cancelled = _template(
+        "order_cancelled", "when an order is cancelled", "Your order no. {{ order.id }} has been cancelled."
+    )
+    max_segments = node(
+        Number(1, 255),
+        "Segments of 153 characters (67, if some are not in GSM's alphabet) that a message may take; one that would "
+        "take more has failed.",
+        missing=6,
     )
     quiet_hours = node(
         Quiet(),
@@ -316,6 +346,16 @@ class Notifications(colander.MappingSchema):
         "Seconds after which a message counts as expired if no report says what became of it.",
         missing=72 * 3600,
     )
+
+    def check(self, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """A text that is always the same is not too long. ``values``: those that are valid by themselves."""
+        # one that is wrong itself is told already
+        most = values.get("max_segments", 255)
+        for name, source in values.items():
+            text = wording.fixed(source) if name.startswith("template.") else None
+            if text is not None and (takes := segments.size(text)).segments > most:
+                said = f"takes {takes.segments} segments in {takes.encoding}, and notifications.max_segments is {most}"
+                yield name, f"{said}. Shorten the text, or raise that"
 
 
 CORE: dict[str, type[colander.SchemaNode]] = {

@@ -136,12 +136,18 @@ def read(
     prefix = f"{name}." if name else ""
     errors: list[SettingError] = []
     found: dict[str, Setting] = {}
-    known = [f"{prefix}{node.name}" for node in schema.children]
+    nodes = [*schema.children, *_variants(schema, prefix, ini, environ)]
+    known = [f"{prefix}{node.name}" for node in nodes]
     for key in ini:
         if prefix and key.startswith(prefix) and key not in known:
             errors.append(_unknown(key, key, known))
-    for node in schema.children:
+    spelt: dict[str, str] = {}
+    for node in nodes:
         key = f"{prefix}{node.name}"
+        first = spelt.setdefault(variable(key), key)
+        if first != key:
+            errors.append(SettingError(key, f"is {first} in other letters; keep one of the two"))
+            continue
         try:
             raw, origin = _find(key, ini, environ, blank=getattr(node.typ, "allow_empty", False))
             value = node.deserialize(colander.null if raw is None else raw)
@@ -157,6 +163,43 @@ def read(
     if errors:
         raise InvalidSettings(errors, list(found.values()))
     return Section(name, found)
+
+
+def _variants(
+    schema: colander.SchemaNode, prefix: str, ini: Mapping[str, Any], environ: Mapping[str, str]
+) -> Iterator[colander.SchemaNode]:
+    """The settings that a deployment has beside those that the schema names: their variants, found by the keys.
+
+    A variable makes one too. Its name has neither small letters nor hyphens, so ``A_B_SW_KE`` is ``a.b.sw-ke``, or
+    ``a.b.sw-KE`` if the INI spells it so.
+    """
+    for node in schema.children:
+        if not hasattr(node, "variant"):
+            continue
+        stem = f"{prefix}{node.name}."
+        words = [key.removeprefix(stem) for key in ini if key.startswith(stem)]
+        spelt = {variable(word) for word in words}
+        for name, value in environ.items():
+            word = name.removeprefix(variable(stem)).removesuffix("_FILE")
+            # FILE alone is that of the setting itself
+            if value.strip() and name.startswith(variable(stem)) and word not in ("FILE", *spelt):
+                words.append(word.lower().replace("_", "-"))
+                spelt.add(word)
+        for word in words:
+            yield _variant(node, word)
+
+
+def _variant(node: colander.SchemaNode, word: str) -> colander.SchemaNode:
+    """The variant ``word`` of a setting: read as the setting is, if the word itself will do."""
+
+    def validate(variant: colander.SchemaNode, value: Any) -> None:
+        node.variant(variant, word)
+        if node.validator is not None:
+            node.validator(variant, value)
+
+    variant = node.clone()
+    variant.name, variant.validator = f"{node.name}.{word}", validate
+    return variant
 
 
 def misspelt_sections(ini: Mapping[str, Any], known: Collection[str]) -> list[SettingError]:
@@ -215,7 +258,11 @@ class Switch(colander.SchemaType):
 
 
 def node(typ: colander.SchemaType, title: str, **more: Any) -> colander.SchemaNode:
-    """A setting: its type, what it means (with units), and ``missing`` as the default; none means required."""
+    """A setting: its type, what it means (with units), and ``missing`` as the default; none means required.
+
+    With ``variant``, keys that go on after the setting's own, as ``name.word``, are settings of the same kind; it is a
+    function of the node and the word, and raises ``colander.Invalid`` for a word that will not do.
+    """
     return colander.SchemaNode(typ, title=title, **more)
 
 

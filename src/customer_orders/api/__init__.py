@@ -20,12 +20,12 @@ from pyramid.httpexceptions import HTTPNoContent
 from pyramid.security import NO_PERMISSION_REQUIRED
 from webob.acceptparse import create_accept_header
 
-from customer_orders.api.fields import MAX_ID, Body, MetadataFilter
+from customer_orders.api.fields import MAX_ID, Body, MetadataFilter, Switch, node
 from customer_orders.api.idempotency import once
 from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
 from customer_orders.settings import section
 
-__all__ = ["NO_PERMISSION_REQUIRED", "Operation", "Service", "created", "operations", "path_id"]
+__all__ = ["NO_PERMISSION_REQUIRED", "Operation", "Service", "created", "is_dry_run", "operations", "path_id"]
 
 
 JSON_TYPE = re.compile(r"application/json\s*(;\s*charset\s*=\s*\"?utf-?8\"?\s*)?", re.IGNORECASE)
@@ -33,6 +33,17 @@ JSON_TYPE = re.compile(r"application/json\s*(;\s*charset\s*=\s*\"?utf-?8\"?\s*)?
 
 class NoQuery(colander.MappingSchema):
     """The query of an operation that takes none."""
+
+
+class DryRunQuery(colander.MappingSchema):
+    """The query of an operation that can be rehearsed."""
+
+    dry_run = node(
+        Switch(),
+        "Whether to do it all and keep nothing, no Idempotency-Key either: the answer is a 200 that tells what would "
+        "come of it.",
+        missing=colander.drop,
+    )
 
 
 class Operation:
@@ -44,6 +55,8 @@ class Operation:
     :param status: status of success; ``returns``: schema of its body, in a list for an array of it.
     :param secret: whether the answer carries one: then nothing keeps it.
     :param tagged: whether it is about an item that has an ETag.
+    :param rehearses: schema of the body of the 200 that answers ``dry_run=true``, for which all is done as ever, and
+        rolled back; None: there is no such thing.
     :param problems: codes of problems beyond those that follow from the rest.
     """
 
@@ -60,13 +73,16 @@ class Operation:
         produces: tuple[str, ...] = ("application/json",),
         secret: bool = False,
         tagged: bool = False,
+        rehearses: type[colander.MappingSchema] | None = None,
         problems: tuple[str, ...] = (),
     ) -> None:
         self.method, self.operation_id = method.upper(), operation_id
         self.permission = permission
         self.body, self.query = body, query
         self.status, self.returns, self.produces = status, returns, produces
-        self.secret, self.tagged = secret, tagged
+        self.secret, self.tagged, self.rehearses = secret, tagged, rehearses
+        if rehearses is not None:
+            self.query = DryRunQuery
         self.own_problems = problems
 
     @property
@@ -120,6 +136,9 @@ class Operation:
                 request.validated[key] = _deserialize(bound, given, location, wrong)
         if wrong:
             raise Invalid(wrong)
+        if is_dry_run(request):
+            # nothing that is done from here on can be committed, whoever does it
+            request.tm.doom()
 
 
 class Service(cornice.Service):
@@ -145,7 +164,7 @@ class Service(cornice.Service):
         """As Cornice's, with the keywords of :class:`Operation`. No permission is a TypeError at import."""
         if "{" in self.path:
             kw["problems"] = (*kw.get("problems", ()), "not-found")
-        own = ("body", "query", "status", "returns", "produces", "secret", "tagged", "problems")
+        own = ("body", "query", "status", "returns", "produces", "secret", "tagged", "rehearses", "problems")
         operation = Operation(
             method=method,
             operation_id=operation_id or f"{self.name}_{method.lower()}",
@@ -175,6 +194,11 @@ def path_id(request: Any) -> int:
     if re.fullmatch("[1-9][0-9]{0,18}", given) and int(given) <= MAX_ID:
         return int(given)
     raise NotFound("There is no such id.")
+
+
+def is_dry_run(request: Any) -> bool:
+    """Whether the request is only rehearsed: what it does is rolled back."""
+    return bool(request.validated.get("query", {}).get("dry_run"))
 
 
 def created(request: Any, new_id: int) -> None:

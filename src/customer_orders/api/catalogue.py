@@ -115,6 +115,13 @@ PROBLEMS: dict[str, Problem] = {
         "Read the thing whose id is in `existing`: it may be the very one that you mean. Or send another `reference`.",
         example={"existing": 12},
     ),
+    "illegal-transition": Problem(
+        409,
+        "The order cannot go there from where it stands",
+        "An order is placed, then confirmed, then fulfilled; until then it can be cancelled. Nothing was done.",
+        "Read the order: somebody else may have moved it on. `allowed` lists where it can go from where it stands.",
+        example={"allowed": ["confirmed", "cancelled"]},
+    ),
     "still-trying": Problem(
         409,
         "The message is still on its way",

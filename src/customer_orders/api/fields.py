@@ -16,6 +16,7 @@ from typing import Any
 import colander
 import phonenumbers
 
+from customer_orders import languages
 from customer_orders.errors import FieldError, Invalid
 from customer_orders.money import CURRENCIES
 
@@ -255,15 +256,13 @@ class Currency(Field):
 class Language(Field):
     """A BCP 47 language tag, such as ``sw`` or ``en-KE``."""
 
-    tag = re.compile("[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8}){0,3}", re.ASCII)
-
     def parse(self, value: Any) -> str:
-        if not isinstance(value, str) or not self.tag.fullmatch(value):
+        if not isinstance(value, str) or not languages.is_tag(value):
             raise ValueError("Must be a language tag, such as sw or en-KE.")
         return value
 
     def swagger(self) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^{self.tag.pattern}$"}
+        return {"type": "string", "maxLength": languages.LONGEST, "pattern": f"^{languages.TAG.pattern}$"}
 
 
 class Metadata(Field):

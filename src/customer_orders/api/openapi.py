@@ -43,6 +43,7 @@ PROBLEM: dict[str, Any] = {
         "code": {"type": "string", "enum": sorted(PROBLEMS)},
         "request_id": {"type": "string"},
         "existing": {"type": "integer", "format": "int64", "description": "Id of what is in the way."},
+        "allowed": {"type": "array", "items": {"type": "string"}, "description": "What the present state allows."},
         "errors": {
             "type": "array",
             "items": {
@@ -188,6 +189,11 @@ class Document(CorniceSwagger):
         if headers:
             success["headers"] = {name: HEADERS[name] for name in headers}
         responses = {str(operation.status): success}
+        if operation.rehearses:
+            responses["200"] = {
+                "description": "With `dry_run=true`: what would have come of it.",
+                "schema": self._definition(operation.rehearses),
+            }
         if operation.tagged and operation.method == "GET":
             responses["304"] = {"description": "It is as If-None-Match knows it.", "headers": {"ETag": HEADERS["ETag"]}}
         codes: dict[int, list[str]] = {}

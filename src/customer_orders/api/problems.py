@@ -81,8 +81,8 @@ def domain_error(error: errors.DomainError, request: Any) -> Response:
         members["errors"] = [
             {"location": wrong.location, "name": wrong.name, "description": wrong.description} for wrong in error.errors
         ]
-    if isinstance(error, errors.Conflict) and error.existing is not None:
-        members["existing"] = error.existing
+    if isinstance(error, errors.Conflict):
+        members |= error.facts
     return respond(request, error.code, error.detail, **members)
 
 

@@ -17,6 +17,7 @@ from customer_orders.settings import section
 CAPABILITIES = (
     "conditional-requests",
     "cursor-paging",
+    "dry-run",
     "expand",
     "idempotency-keys",
     "metadata",
@@ -51,6 +52,7 @@ def read_root(request: Any) -> dict[str, Any]:
         "customers": "/api/customers/",
         "orders": "/api/orders/",
         "notifications": "/api/notifications/",
+        "stats": "/api/stats",
     }
     return {
         "name": "Customer Orders",

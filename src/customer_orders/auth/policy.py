@@ -29,10 +29,17 @@ class Permission(StrEnum):
     NOTIFICATIONS_WRITE = "notifications:write"
     # to send many again at once, or one to somebody who wants none
     NOTIFICATIONS_MANAGE = "notifications:manage"
+    STATS_READ = "stats:read"
 
 
 READING = frozenset(
-    {Permission.ME_READ, Permission.CUSTOMERS_READ, Permission.ORDERS_READ, Permission.NOTIFICATIONS_READ}
+    {
+        Permission.ME_READ,
+        Permission.CUSTOMERS_READ,
+        Permission.ORDERS_READ,
+        Permission.NOTIFICATIONS_READ,
+        Permission.STATS_READ,
+    }
 )
 WRITING = frozenset({Permission.CUSTOMERS_WRITE, Permission.ORDERS_WRITE, Permission.NOTIFICATIONS_WRITE})
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyramid.events import NewRequest
 
-from customer_orders.events import OrderDeleted, OrderPlaced
+from customer_orders.events import OrderDeleted, OrderPlaced, OrderStatusChanged
 from customer_orders.interfaces import IDeliveryReports
 from customer_orders.notifications import services
 from customer_orders.notifications.delivery import Outbox
@@ -39,17 +39,14 @@ def includeme(config: Any) -> None:
     # those that can tell what became of a message, if they may
     reporting = [name for name, each in registry.plugins.notifiers.items() if IDeliveryReports.providedBy(each)]
     registry.outbox = Outbox(registry.database, settings, notifier, reporting if settings.report_secrets else ())
-    templates = Templates({"order_placed": settings.template_order_placed})
-    config.add_listener(
-        OrderPlaced,
-        partial(
-            services.queue_order_placed,
-            templates=templates,
-            sends=notifier is not None,
-            quiet_hours=settings.quiet_hours,
-            hint=registry.dispatcher.hint,
-        ),
+    outgoing = services.Outgoing(
+        templates=Templates.of(settings),
+        sends=notifier is not None,
+        quiet_hours=settings.quiet_hours,
+        hint=registry.dispatcher.hint,
     )
+    config.add_listener(OrderPlaced, partial(services.queue_order_placed, outgoing=outgoing))
+    config.add_listener(OrderStatusChanged, partial(services.queue_order_status_changed, outgoing=outgoing))
     config.add_listener(OrderDeleted, services.cancel_for_order)
     config.scan("customer_orders.notifications.views")
     config.scan("customer_orders.notifications.callbacks")

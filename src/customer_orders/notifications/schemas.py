@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import colander
@@ -22,6 +23,7 @@ from customer_orders.api.fields import (
 from customer_orders.api.paging import UNINDEXED, ListQuery
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
 from customer_orders.notifications.resending import MOST, RESENDABLE, Resent
+from customer_orders.segments import GSM_7, UCS_2
 
 
 class CostRead(colander.MappingSchema):
@@ -193,6 +195,15 @@ class ResentRead(colander.MappingSchema):
     )
 
 
+class NotificationDraft(NotificationSummary):
+    """A message as it would be queued; ``next_attempt_at`` is when it would be sent."""
+
+    text = node(Text(0, maximum=100_000), "Its words; empty: there are none.")
+    language = node(Text(maximum=35), "Language tag of the words; null: of no particular one.", nullable=True)
+    encoding = node(Word(GSM_7, UCS_2), "How it would be sent; null: there are no words.", nullable=True)
+    segments = node(Integer(), "SMS that it would take.", nullable=True)
+
+
 @dataclass(frozen=True)
 class Told:
     """What became of the last message about something. ``version`` grows with each change of any message about it."""
@@ -201,20 +212,36 @@ class Told:
     version: int = 0
 
 
+def cost(amount: Decimal, currency: str | None) -> dict[str, Any]:
+    """A cost as JSON."""
+    return {"amount": f"{amount:.4f}", "currency": currency}
+
+
 def summary(found: Notification) -> dict[str, Any]:
     """A notification as an order tells of it."""
-    cost = None
-    if found.cost_amount is not None:
-        cost = {"amount": f"{found.cost_amount:.4f}", "currency": found.cost_currency}
     return {
         "id": found.id,
         "status": found.status,
         "reason": found.reason,
         "attempts": found.attempts - found.unburned,
         "next_attempt_at": found.next_attempt_at if found.status == Status.QUEUED else None,
-        "cost": cost,
+        "cost": None if found.cost_amount is None else cost(found.cost_amount, found.cost_currency),
         "notifier": found.notifier,
         "updated_at": found.updated_at,
+    }
+
+
+def draft(found: Notification) -> dict[str, Any]:
+    """A notification that was only rehearsed."""
+    return {**summary(found), "id": None, **_words(found)}
+
+
+def _words(found: Notification) -> dict[str, Any]:
+    return {
+        "text": found.text,
+        "language": found.language,
+        "encoding": found.encoding,
+        "segments": found.segments,
     }
 
 
@@ -222,15 +249,12 @@ def notification(found: Notification) -> dict[str, Any]:
     """A notification as JSON."""
     return {
         **summary(found),
+        **_words(found),
         "order": found.order_id,
         "customer": found.customer_id,
         "event": found.event,
         "channel": found.channel,
         "recipient": found.recipient,
-        "text": found.text,
-        "language": found.language,
-        "encoding": found.encoding,
-        "segments": found.segments,
         "reference": found.reference,
         "created_at": found.created_at,
         "requeued_at": found.requeued_at,

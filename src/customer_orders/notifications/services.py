@@ -2,76 +2,91 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Select, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Select, case, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from customer_orders import db
-from customer_orders.events import OrderDeleted, OrderPlaced
+from customer_orders.events import CustomerFacts, OrderDeleted, OrderFacts, OrderPlaced, OrderStatusChanged
+from customer_orders.keyset import common_filters
 from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
 from customer_orders.quiet import QuietHours
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Outgoing:
+    """How a deployment tells customers.
+
+    :param sends: whether a notifier is configured.
+    :param quiet_hours: when nothing is sent.
+    :param hint: tells the dispatcher of ids that were just committed.
+    """
+
+    templates: Templates
+    sends: bool
+    quiet_hours: QuietHours | None
+    hint: Hint
 
 
-def queue_order_placed(
-    session: Session,
-    event: OrderPlaced,
-    *,
-    templates: Templates,
-    sends: bool,
-    quiet_hours: QuietHours | None,
-    hint: Hint,
-) -> None:
-    """Queue the message for a new order; after the commit, hint the dispatcher at it.
+def queue_order_placed(session: Session, event: OrderPlaced, *, outgoing: Outgoing) -> None:
+    """Queue the message for a new order. With nothing to say there is a notification all the same, that says so."""
+    _queue(session, "order_placed", event.order, event.customer, outgoing)
 
-    :param sends: whether a notifier is configured. Without one, for a customer who opted out, or with nothing to
-        say, the notification is ``suppressed`` and says why.
+
+def queue_order_status_changed(session: Session, event: OrderStatusChanged, *, outgoing: Outgoing) -> None:
+    """Queue the message for an order that moved on; if it was cancelled, cancel what is still queued for it first.
+
+    With a blank template nothing is added: the order goes on telling of its last message.
+    """
+    if event.after == "cancelled":
+        _cancel(session, event.order.id, "order_cancelled")
+    name = f"order_{event.after}"
+    if outgoing.templates.speak_of(name, event.customer.language):
+        _queue(session, name, event.order, event.customer, outgoing)
+
+
+def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFacts, outgoing: Outgoing) -> None:
+    """Write the message into the outbox; after the commit, hint the dispatcher at it.
+
+    One that is not to be sent is written too, as ``suppressed`` or ``failed``, and says why.
     """
     now = db.now(session)
+    draft = outgoing.templates.draft(event, order, customer)
     queued = Notification(
-        order_id=event.order.id,
-        customer_id=event.customer.id,
-        event="order_placed",
+        order_id=order.id,
+        customer_id=customer.id,
+        event=event,
         channel="sms",
-        recipient=event.customer.phone_number,
-        text="",
-        language=event.customer.language,
-        status=Status.QUEUED,
-        next_attempt_at=quiet_hours.resume(now) if quiet_hours else now,
+        recipient=customer.phone_number,
+        next_attempt_at=outgoing.quiet_hours.resume(now) if outgoing.quiet_hours else now,
         created_at=now,
         updated_at=now,
+        **vars(draft),
     )
-    try:
-        queued.text = templates.render("order_placed", event.order, event.customer)
-    except Exception as error:  # noqa: BLE001 - a template can raise anything, and must not lose the order
-        log.error("the template order_placed failed for order %s: %s", event.order.id, error)
-        queued.status, queued.reason = Status.FAILED, f"template_error: {type(error).__name__}"
-    else:
-        if not queued.text.strip():
-            queued.status, queued.reason = Status.SUPPRESSED, "empty_text"
-    if event.customer.sms_opt_out:
+    if customer.sms_opt_out:
         queued.status, queued.reason = Status.SUPPRESSED, "opted_out"
-    elif not sends:
+    elif not outgoing.sends:
         queued.status, queued.reason = Status.SUPPRESSED, "no_notifier"
     session.add(queued)
     session.flush()
     if queued.status == Status.QUEUED:
-        hint_after_commit(session, hint, [queued.id])
+        hint_after_commit(session, outgoing.hint, [queued.id])
 
 
 def cancel_for_order(session: Session, event: OrderDeleted) -> None:
     """Cancel what is still queued for an order that goes; what was sent stays on record."""
-    cancel(session, event.order_id, reason="order_deleted")
+    _cancel(session, event.order_id, "order_deleted")
 
 
-def cancel(session: Session, order_id: int, *, reason: str) -> None:
+def _cancel(session: Session, order_id: int, reason: str) -> None:
     """Cancel what is queued for an order; what is being sent, or may have been, is not tried again."""
     now = db.now(session)
     queued = Notification.status == Status.QUEUED
@@ -101,6 +116,37 @@ def summaries(session: Session, order_ids: Sequence[int]) -> dict[int, Told]:
     )
     found = session.execute(select(Notification, last.c.version).join(last, last.c.id == Notification.id))
     return {one.order_id: Told(summary(one), int(version)) for one, version in found if one.order_id is not None}
+
+
+def last_about(session: Session, order_id: int) -> Notification:
+    """The last message about an order that has one."""
+    last = select(Notification).where(Notification.order_id == order_id).order_by(Notification.id.desc()).limit(1)
+    return session.scalars(last).one()
+
+
+def count_by_status(session: Session, period: Mapping[str, Any]) -> dict[str, int]:
+    """How many messages of a period came to what. ``period``: bounds as in lists, ``created_at__gte`` and such."""
+    counts = select(Notification.status, func.count()).where(*_created(period)).group_by(Notification.status)
+    return dict(session.execute(counts).all())
+
+
+def total_costs(session: Session, period: Mapping[str, Any]) -> dict[str, Decimal]:
+    """What the messages of a period cost by currency, as far as providers said.
+
+    Messages of one price are counted, not added up: exact, and few rows, on SQLite too, which has no decimals.
+    """
+    amount: Any = Notification.cost_amount
+    currency: Any = Notification.cost_currency
+    prices = select(currency, amount, func.count()).where(amount.is_not(None), *_created(period))
+    totals: dict[str, Decimal] = defaultdict(Decimal)
+    for name, price, count in session.execute(prices.group_by(currency, amount)):
+        totals[name] += price * count
+    return dict(totals)
+
+
+def _created(period: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    filters = common_filters(Notification)
+    return [filters[name](value) for name, value in period.items()]
 
 
 def orders_told(status: str) -> Select[Any]:

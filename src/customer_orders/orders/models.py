@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from customer_orders.db import Base, BigInt, Versioned, primary_key
+
+
+class OrderStatus(StrEnum):
+    """Where an order stands: the one list."""
+
+    PLACED = "placed"
+    CONFIRMED = "confirmed"
+    FULFILLED = "fulfilled"
+    CANCELLED = "cancelled"
+
+
+# The one table of where an order can go from where it stands.
+TRANSITIONS: dict[str, tuple[OrderStatus, ...]] = {
+    OrderStatus.PLACED: (OrderStatus.CONFIRMED, OrderStatus.CANCELLED),
+    OrderStatus.CONFIRMED: (OrderStatus.FULFILLED, OrderStatus.CANCELLED),
+    OrderStatus.FULFILLED: (),
+    OrderStatus.CANCELLED: (),
+}
 
 
 class Order(Versioned, Base):
@@ -31,7 +50,7 @@ class Order(Versioned, Base):
     item: Mapped[str] = mapped_column(String(255))
     amount: Mapped[int] = mapped_column(BigInt)
     currency: Mapped[str] = mapped_column(String(3))
-    status: Mapped[str] = mapped_column(String(16), default="placed")
+    status: Mapped[str] = mapped_column(String(16), default=OrderStatus.PLACED)
     reference: Mapped[str | None] = mapped_column(String(255), index=True, unique=True)
     # the attribute `metadata` is taken by SQLAlchemy
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, default=dict)

@@ -24,15 +24,20 @@ from customer_orders.api.paging import UNINDEXED, ListQuery
 from customer_orders.customers import schemas as customers
 from customer_orders.customers.models import Customer
 from customer_orders.money import MAX_AMOUNT
-from customer_orders.notifications.models import Status
-from customer_orders.notifications.schemas import NotificationSummary, Told
-from customer_orders.orders.models import Order
+from customer_orders.notifications.models import Notification, Status
+from customer_orders.notifications.schemas import NotificationDraft, NotificationSummary, Told, draft
+from customer_orders.orders.models import TRANSITIONS, Order, OrderStatus
+
+
+def _steps() -> str:
+    """The transitions, for people."""
+    return "; ".join(f"{' or '.join(after)} after {before}" for before, after in TRANSITIONS.items() if after)
 
 
 class OrderBody(Body):
-    """An order as a client writes it. In a PUT, an optional field left out keeps its value; null clears it."""
+    """A new order as a client writes it."""
 
-    read_only = ("id", "status", "notification", "created_at", "updated_at")
+    read_only = ("id", "notification", "created_at", "updated_at")
     example = {"item": "Tea", "amount": 10000, "customer": 1}
 
     item = node(Text(), "What was ordered.")
@@ -49,9 +54,22 @@ class OrderBody(Body):
     )
     reference = node(Text(), "Your own reference for the order.", missing=colander.drop, nullable=True)
     metadata = node(Metadata(), "Up to 50 strings of your own, by key.", missing=colander.drop, nullable=True)
+    status = node(
+        Word(OrderStatus.PLACED), "Where it begins; it moves on by PATCH or PUT afterwards.", missing=colander.drop
+    )
 
 
-OrderPatch = partial(OrderBody)
+class OrderReplacement(OrderBody):
+    """An order as a client writes it. In a PUT, an optional field left out keeps its value; null clears it."""
+
+    status = node(
+        Word(*OrderStatus),
+        f"Where it shall stand: {_steps()}. The same again changes nothing, and sends nothing.",
+        missing=colander.drop,
+    )
+
+
+OrderPatch = partial(OrderReplacement)
 
 
 class ExpandQuery(colander.MappingSchema):
@@ -63,7 +81,7 @@ class ExpandQuery(colander.MappingSchema):
 class OrderQuery(ListQuery, ExpandQuery):
     """What the list of orders can be asked for."""
 
-    status = node(Word("placed"), "Where the order stands.", missing=colander.drop)
+    status = node(Word(*OrderStatus), "Where the order stands.", missing=colander.drop)
     customer = node(Integer(1), "Id of the customer.", missing=colander.drop)
     phone = node(PhoneFilter(), "The customer's phone number in any way people write it.", missing=colander.drop)
     notification_status = node(Word(*Status), "What became of the last message.", missing=colander.drop)
@@ -83,7 +101,7 @@ class OrderQuery(ListQuery, ExpandQuery):
 class OrderRead(colander.MappingSchema):
     """An order."""
 
-    example = {
+    example: dict[str, Any] = {
         "id": 1,
         "item": "Tea",
         "amount": 10000,
@@ -113,12 +131,36 @@ class OrderRead(colander.MappingSchema):
     currency = node(Currency(), "ISO 4217 code.")
     reference = node(Text(), "Your own reference for the order.", nullable=True)
     metadata = node(Metadata(), "Strings of your own, by key.")
-    status = node(Word("placed"), "Where the order stands.")
+    status = node(Word(*OrderStatus), "Where the order stands.")
     notification = NotificationSummary(
         description="What became of the last message about it; null: there was none.", nullable=True
     )
     created_at = node(Timestamp(), "When it was created.")
     updated_at = node(Timestamp(), "When it last changed.")
+
+
+class OrderRehearsed(OrderRead):
+    """An order as it would be, and the message about it."""
+
+    example = {
+        **OrderRead.example,
+        "id": None,
+        "notification": {
+            **OrderRead.example["notification"],
+            "status": "queued",
+            "attempts": 0,
+            "next_attempt_at": "2026-01-31T08:00:00.000000Z",
+            "cost": None,
+            "notifier": None,
+            "text": "Your order has been created. Thank you for shopping with us!",
+            "language": None,
+            "encoding": "gsm-7",
+            "segments": 1,
+        },
+    }
+
+    id = node(Integer(1), "null: there is no such order.", nullable=True)
+    notification = NotificationDraft(description="The message as it would be queued, or why it would not be sent.")
 
 
 class OrderExpanded(OrderRead):
@@ -144,3 +186,8 @@ def order(found: Order, told: Told, customer: Customer | None = None) -> dict[st
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }
+
+
+def rehearsed(found: Order, message: Notification) -> dict[str, Any]:
+    """An order that was only rehearsed, and the message about it."""
+    return {**order(found, Told(draft(message))), "id": None}

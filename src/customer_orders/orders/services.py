@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
 from customer_orders.customers.services import facts as customer_facts
-from customer_orders.errors import FieldError, Invalid, NotFound
-from customer_orders.events import OrderDeleted, OrderFacts, OrderPlaced, announce
+from customer_orders.errors import Conflict, FieldError, Invalid, NotFound
+from customer_orders.events import OrderDeleted, OrderFacts, OrderPlaced, OrderStatusChanged, announce
 from customer_orders.keyset import Page, Wanted, common_filters, page
 from customer_orders.notifications.services import orders_told
-from customer_orders.orders.models import Order
+from customer_orders.orders.models import TRANSITIONS, Order, OrderStatus
 
 FILTERS = {
     **common_filters(Order),
@@ -40,6 +40,14 @@ def list_orders(session: Session, wanted: Wanted) -> Page:
     return page(session, Order, wanted, FILTERS, SEARCHES)
 
 
+def count_by_status(session: Session, period: Mapping[str, Any]) -> dict[str, int]:
+    """How many orders of a period stand where. ``period``: bounds as in lists, ``created_at__gte`` and such."""
+    filters = common_filters(Order)
+    created = [filters[name](value) for name, value in period.items()]
+    counts = select(Order.status, func.count()).where(*created).group_by(Order.status)
+    return dict(session.execute(counts).all())
+
+
 def read_order(session: Session, order_id: int, *, lock: bool = False) -> Order:
     """One order, locked against other writers if ``lock``. Raises ``NotFound``."""
     found = session.get(Order, order_id, with_for_update=lock or None)
@@ -58,17 +66,11 @@ def create_order(session: Session, values: Mapping[str, Any], *, currency: str) 
     """
     customer = _customer(session, values["customer"])
     now = db.now(session)
-    placed = Order(created_at=now, updated_at=now, extra={}, currency=currency, status="placed")
+    placed = Order(created_at=now, updated_at=now, extra={}, currency=currency, status=OrderStatus.PLACED)
     with db.unique_reference(session, Order, values.get("reference")):
         _assign(placed, values, currency=currency)
         session.add(placed)
-    announce(
-        session,
-        OrderPlaced(
-            order=OrderFacts(placed.id, placed.item, placed.amount, placed.currency, placed.reference),
-            customer=customer_facts(customer),
-        ),
-    )
+    announce(session, OrderPlaced(_facts(placed), customer_facts(customer)))
     return placed
 
 
@@ -81,23 +83,33 @@ def change_order(
     merge: bool,
     versions: Collection[int] | None = None,
 ) -> Order:
-    """Change what ``values`` names.
+    """Change what ``values`` names; a step of its status is announced as ``OrderStatusChanged``.
 
     :param merge: whether metadata is merged, as in a PATCH.
     :param versions: those of which the caller wants to change one; None: any.
 
     Raises ``NotFound``, ``Stale``, ``Invalid`` naming ``customer`` if there is no such customer, or ``Conflict`` if
-    another order has the reference.
+    another order has the reference, or the status is none that it can go to from where it stands.
     """
     found = read_order(session, order_id, lock=True)
     db.require_version(found, versions)
+    before = found.status
+    after = values.get("status", before)
+    if after != before:
+        _require_transition(found, after)
+    elif values.keys() == {"status"}:
+        # nothing to do, so nothing that others would have to read again
+        return found
     if "customer" in values:
         _customer(session, values["customer"])
     # before the change begins: to ask the database for the time is to write what is half made
     now = db.now(session)
     with db.unique_reference(session, Order, values.get("reference")):
         _assign(found, values, currency=currency, merge=merge)
-        found.updated_at = now
+        found.status, found.updated_at = after, now
+    if after != before:
+        customer = _customer(session, found.customer_id)
+        announce(session, OrderStatusChanged(_facts(found), customer_facts(customer), before, after))
     return found
 
 
@@ -108,6 +120,18 @@ def delete_order(session: Session, order_id: int, *, versions: Collection[int] |
     announce(session, OrderDeleted(order_id))
     session.delete(found)
     session.flush()
+
+
+def _require_transition(found: Order, after: str) -> None:
+    allowed = TRANSITIONS.get(found.status, ())
+    if after not in allowed:
+        can = f"it can become {' or '.join(allowed)}" if allowed else "it stays so"
+        said = f"Order {found.id} is {found.status} and cannot become {after}; {can}."
+        raise Conflict(said, code="illegal-transition", allowed=allowed)
+
+
+def _facts(found: Order) -> OrderFacts:
+    return OrderFacts(found.id, found.item, found.amount, found.currency, found.reference)
 
 
 def _customer(session: Session, customer_id: int) -> Customer:

@@ -7,13 +7,13 @@ from typing import Any
 
 from pyramid.httpexceptions import HTTPNoContent
 
-from customer_orders.api import Service, created
+from customer_orders.api import Service, created, is_dry_run
 from customer_orders.api.conditional import required_versions, tell
 from customer_orders.api.paging import link, wanted
 from customer_orders.auth.policy import Permission
 from customer_orders.customers.services import customers_by_id
 from customer_orders.notifications.schemas import Told
-from customer_orders.notifications.services import summaries
+from customer_orders.notifications.services import last_about, summaries
 from customer_orders.orders import schemas, services
 from customer_orders.orders.models import Order
 from customer_orders.orders.resources import OrderItem, Orders
@@ -64,11 +64,17 @@ def list_orders(request: Any) -> list[dict[str, Any]]:
     status=201,
     returns=schemas.OrderRead,
     tagged=True,
+    rehearses=schemas.OrderRehearsed,
     problems=("reference-taken",),
 )
 def create_order(request: Any) -> dict[str, Any]:
-    """Place an order; the customer gets one SMS."""
+    """Place an order; the customer gets one SMS.
+
+    With `dry_run=true` nothing is kept or sent; the answer is the order as it would be, and the message word for word.
+    """
     placed = services.create_order(request.dbsession, request.validated["body"], currency=_currency(request))
+    if is_dry_run(request):
+        return schemas.rehearsed(placed, last_about(request.dbsession, placed.id))
     created(request, placed.id)
     return _one(request, placed)
 
@@ -92,15 +98,15 @@ def read_order(request: Any) -> dict[str, Any]:
 @order.put(
     permission=WRITE,
     operation_id="orders_update",
-    body=schemas.OrderBody,
+    body=schemas.OrderReplacement,
     returns=schemas.OrderRead,
     tagged=True,
-    problems=("reference-taken",),
+    problems=("reference-taken", "illegal-transition"),
 )
 def replace_order(request: Any) -> dict[str, Any]:
     """Replace an order.
 
-    An optional field left out keeps its value; null clears it.
+    An optional field left out keeps its value; null clears it. Where its status moves on, the customer gets one SMS.
     """
     return _changed(request, merge=False)
 
@@ -111,12 +117,12 @@ def replace_order(request: Any) -> dict[str, Any]:
     body=schemas.OrderPatch,
     returns=schemas.OrderRead,
     tagged=True,
-    problems=("reference-taken",),
+    problems=("reference-taken", "illegal-transition"),
 )
 def change_order(request: Any) -> dict[str, Any]:
     """Change some fields of an order.
 
-    Metadata is merged; null removes a key.
+    Metadata is merged; null removes a key. Where its status moves on, the customer gets one SMS.
     """
     return _changed(request, merge=True)
 
