@@ -110,38 +110,39 @@ def sweep(session: Session, *, reporting: Collection[str], deadline: timedelta) 
     be bound to a message by now is; one that still matches none is deleted in the end.
     """
     now = db.now(session)
-    overdue = (
-        select(Notification.id)
-        .where(
-            Notification.status == Status.SENT,
-            Notification.sent_at.between(now - deadline - MISSED, now - deadline),
-            Notification.notifier.in_(reporting),
-        )
-        .order_by(Notification.sent_at)
-        .limit(SWEPT)
-        .with_for_update(skip_locked=True)
+    overdue = _some(
+        session,
+        Notification,
+        Notification.status == Status.SENT,
+        Notification.sent_at.between(now - deadline - MISSED, now - deadline),
+        Notification.notifier.in_(reporting),
     )
-    expired = session.scalars(
-        update(Notification)
-        .where(Notification.id.in_(overdue))
-        .values(status=Status.EXPIRED, reason="no_report", updated_at=now)
-        .returning(Notification.id)
-        .execution_options(synchronize_session=False)
-    ).all()
+    if overdue:
+        session.execute(
+            update(Notification)
+            .where(Notification.id.in_(overdue))
+            .values(status=Status.EXPIRED, reason="no_report", updated_at=now)
+            .execution_options(synchronize_session=False)
+        )
     unknown = and_(Notification.notifier == DeliveryReport.notifier, Notification.recipient == DeliveryReport.recipient)
     waiting = select(DeliveryReport.id).join(Notification, unknown).where(Notification.status == Status.UNKNOWN)
     kept = _kept(session, DeliveryReport.notification_id.is_(None), DeliveryReport.id.in_(waiting))
     bound = len(kept) - len(_by_number(session, kept, now))
-    old = select(DeliveryReport.id).where(
-        DeliveryReport.notification_id.is_(None), DeliveryReport.received_at <= now - KEPT
+    old = _some(
+        session, DeliveryReport, DeliveryReport.notification_id.is_(None), DeliveryReport.received_at <= now - KEPT
     )
-    gone = session.scalars(
-        delete(DeliveryReport)
-        .where(DeliveryReport.id.in_(old.limit(SWEPT).with_for_update(skip_locked=True)))
-        .returning(DeliveryReport.id)
-        .execution_options(synchronize_session=False)
-    ).all()
-    return len(expired) + bound + len(gone)
+    if old:
+        gone = delete(DeliveryReport).where(DeliveryReport.id.in_(old))
+        session.execute(gone.execution_options(synchronize_session=False))
+    return len(overdue) + bound + len(old)
+
+
+def _some(session: Session, model: Any, *which: Any) -> Sequence[int]:
+    """Ids of rows that nobody else is at, for us.
+
+    By themselves: PostgreSQL may repeat a subquery that locks, and then its limit is none.
+    """
+    return session.scalars(select(model.id).where(*which).limit(SWEPT).with_for_update(skip_locked=True)).all()
 
 
 def _lock(session: Session, function: str) -> None:
@@ -150,7 +151,7 @@ def _lock(session: Session, function: str) -> None:
 
 
 def _kept(session: Session, *which: Any) -> Sequence[DeliveryReport]:
-    """Reports that nobody else is at."""
+    """Reports that nobody else is at, some at a time."""
     return session.scalars(
         select(DeliveryReport).where(*which).order_by(DeliveryReport.id).limit(SWEPT).with_for_update(skip_locked=True)
     ).all()
