@@ -194,6 +194,7 @@ def test_told_to_end_it_ends(shop, number, by_variable):
     environ["SERVER_LISTEN"] += f" 127.0.0.1:{free_port()}"
     if not by_variable:
         ini.write_text(ini.read_text().replace("127.0.0.1:6543", environ.pop("SERVER_LISTEN")))
+    shop.server.measure()
     shop.server.start()
     assert shop.server.end(number) == 0
     assert "Traceback" not in shop.server.log.read_text()
@@ -229,6 +230,7 @@ class = StreamHandler
 args = (sys.stderr,)
 """
     )
+    shop.server.measure()
     shop.server.start()
     assert "its dispatcher starts with the first request" in shop.server.log.read_text()
     shop.order()
@@ -287,6 +289,7 @@ def test_an_address_it_cannot_listen_on_is_told_in_a_sentence(shop, listen):
             listen = f"127.0.0.1:{other.getsockname()[1]}"
         shop.server.environ |= {"SERVER_LISTEN": listen, "PLUGINS": "scripted", "NOTIFICATIONS_SMS": "scripted"}
         shop.server.environ["PYTHONPATH"] = str(ROOT / "tests" / "stage")
+        shop.server.measure()
         done = subprocess.run(
             [str(BIN / "pserve"), str(shop.server.ini)],
             env=shop.server.environ,
