@@ -14,8 +14,8 @@ from customer_orders import migrations
 
 
 @event.listens_for(Engine, "connect")
-def _do_not_sync(connection: Any, _record: object) -> None:
-    # nothing here needs to survive a power cut
+def do_not_sync(connection: Any, _record: object) -> None:
+    """Nothing here needs to survive a power cut."""
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous=OFF").close()
 

@@ -11,11 +11,13 @@ from decimal import Decimal
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import delete, select, text
+from sqlalchemy import Engine, delete, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
+import databases
 import factories
-from customer_orders import db
+from conftest import settings_for
+from customer_orders import db, main
 from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
 from customer_orders.db import Database
@@ -98,14 +100,23 @@ def test_a_reading_request_keeps_no_writer_waiting(registry, client):
         assert reader.get(Customer, customer["id"]).username in (customer["username"], "Changed")
 
 
-@on_sqlite
-def test_sqlite_is_set_up_to_lose_nothing(registry):
-    with registry.database.transaction(writes=False) as session:
+@pytest.fixture
+def as_deployed():
+    """The tests' own haste left out."""
+    event.remove(Engine, "connect", databases.do_not_sync)
+    yield
+    event.listen(Engine, "connect", databases.do_not_sync)
+
+
+def test_sqlite_is_set_up_to_lose_nothing(new_database, as_deployed):
+    app = main({}, **settings_for(new_database("sqlite")))
+    with app.registry.database.transaction(writes=False) as session:
         assert session.scalar(text("PRAGMA journal_mode")) == "wal"
         assert session.scalar(text("PRAGMA foreign_keys")) == 1
         assert session.scalar(text("PRAGMA busy_timeout")) == 10_000
         # nothing here turns the disk's own promise off
         assert session.scalar(text("PRAGMA synchronous")) in (1, 2)
+    app.registry.database.engine.dispose()
 
 
 def test_eight_threads_of_updates_lose_nothing(registry, client):

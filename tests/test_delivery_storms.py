@@ -253,7 +253,7 @@ def test_a_worker_that_was_stopped_for_longer_than_its_lease_does_not_speak_for_
     wait_for(lambda: gateway.asked, "the first asks")
     first.send_signal(signal.SIGSTOP)
     shop.work()
-    wait_for(lambda: shop.counts() == {"sent": 1}, "another delivers it")
+    wait_for(lambda: shop.counts() == {"sent": 1}, "another delivers it", 60)
     release.set()
     first.send_signal(signal.SIGCONT)
     wait_for(

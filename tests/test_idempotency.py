@@ -339,7 +339,7 @@ def test_a_sweep_deletes_what_expired_and_nothing_else(client, registry, expired
 
 def test_the_dispatcher_sweeps(client, registry, expired, body):
     first = post(client, body)
-    dispatcher = EmbeddedDispatcher(3600)
+    dispatcher = EmbeddedDispatcher(1, 3600)
     dispatcher.start(registry.outbox)
     try:
         wait_for(lambda: count(registry, IdempotencyKey) == 1, "expired keys are gone")

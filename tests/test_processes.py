@@ -31,6 +31,7 @@ notifications.poll_interval = 1
 notifications.retry_base = 1
 notifications.retry_cap = 1
 notifications.lease = 5
+devtools.timeout = 1
 
 [server:main]
 use = egg:customer-orders#waitress

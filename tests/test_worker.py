@@ -22,7 +22,10 @@ NEVER = 3600
 @pytest.fixture
 def app(make_app, database_kind):
     """An application whose leases are short."""
-    return make_app(database_kind, **{"notifications.lease": "5"})
+    app = make_app(database_kind, **{"notifications.lease": "5"})
+    yield app
+    # each has connections of its own, and the server not that many
+    app.registry.database.engine.dispose()
 
 
 @pytest.fixture
