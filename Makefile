@@ -15,7 +15,7 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test storms fuzz screenshots lint format constraints clean check-python
+.PHONY: help serve test storms fuzz bench-outbox screenshots lint format constraints clean check-python
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,10 +73,13 @@ test: $(VENV)/test.stamp $(VENV)/openid.stamp ## Run every test, on SQLite and P
 	@$(BIN)/python -m pytest -q -rs -n 3 --dist loadscope --no-loadscope-reorder $(or $(ARGS),--cov --cov-report=term:skip-covered)
 
 storms: $(VENV)/test.stamp ## Run the tests of many clients at once in their full size (minutes).
-	@STORMS=full $(BIN)/python -m pytest -q -rs tests/test_storms.py
+	@STORMS=full $(BIN)/python -m pytest -q -rs tests/test_storms.py tests/test_delivery_storms.py
 
 fuzz: $(VENV)/test.stamp ## Run schemathesis with every check and three seeds on both databases (minutes).
 	@STORMS=full $(BIN)/python -m pytest -q -rsP tests/test_fuzz.py
+
+bench-outbox: $(VENV)/test.stamp ## Measure how fast one process empties the outbox, beside the same loop without it (a minute).
+	@$(BIN)/python benches/outbox.py
 
 screenshots: $(VENV)/test.stamp ## Take the pictures of the README's tour (needs Chromium).
 	@$(BIN)/python tests/screenshots.py docs/tour

