@@ -19,6 +19,10 @@ from typing import Any
 
 import requests
 
+from customer_orders import main
+from customer_orders.auth.services import local_user
+from databases import migrate
+
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
@@ -85,6 +89,19 @@ class Server:
         )
         return done.stdout.strip()
 
+    def token(self, role: str) -> str:
+        """An access token of a user with a role, made here: the command that makes one takes a second to start."""
+        settings = {
+            "app.public_url": self.url,
+            "sqlalchemy.url": self.environ["SQLALCHEMY_URL"],
+            "jwt.private_key": Path(self.environ["JWT_PRIVATE_KEY_FILE"]).read_text(),
+        }
+        registry = main({}, **settings).registry
+        with registry.database.transaction() as session:
+            user_id = local_user(session, f"{role}@shop.example", role).id
+        registry.database.engine.dispose()
+        return str(registry.access_tokens.create_token(str(user_id)))
+
     def start(self) -> None:
         """Start the process and wait until it answers."""
         with self.log.open("ab") as log:
@@ -111,7 +128,7 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, url: str, ini: Path = ROOT / "development.ini", **environ: str) -> Iterator[Server]:
-    """A migrated server with the real development.ini, its key, database and inbox its own."""
+    """A server with the real development.ini and a migrated database; its key and inbox are its own."""
     key = folder / "jwt.key"
     key.write_text(secrets.token_urlsafe(64))
     server = Server(
@@ -124,7 +141,7 @@ def serving(folder: Path, url: str, ini: Path = ROOT / "development.ini", **envi
         },
         folder / "server.log",
     )
-    server.command("db", "upgrade")
+    migrate(url)
     server.start()
     try:
         yield server

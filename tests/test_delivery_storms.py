@@ -46,7 +46,7 @@ class Shop:
     def __init__(self, server, url):
         self.server = server
         self.engine = create_engine(url)
-        self.token = server.command("token", "create", "--email", "clerk@shop.example", "--role", "clerk")
+        self.token = server.token("clerk")
         self.workers = []
 
     def post(self, path, body, **headers):

@@ -34,7 +34,7 @@ def server(tmp_path, url):
 @pytest.fixture
 def post(server):
     """POSTs ``body`` as a clerk would: ``post(path, body, **headers)``."""
-    token = server.command("token", "create", "--email", "clerk@shop.example", "--role", "clerk")
+    token = server.token("clerk")
 
     def send(path, body, **headers):
         headers["Authorization"] = f"Bearer {token}"
