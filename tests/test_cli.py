@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
+from plaster import loaders
 from sqlalchemy import text
 from webtest import TestApp
 
@@ -17,6 +18,22 @@ from customer_orders.auth.models import User
 from customer_orders.auth.services import disable, local_user
 from customer_orders.cli import main
 from serving import BIN, ROOT, wait_for
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _installed_once():
+    """Lets plaster read the metadata of all that is installed once, and not three times for each command."""
+    look, found = loaders._iter_ep_in_dists, {}
+
+    def once(scheme, groups):
+        key = (scheme, *groups)
+        if key not in found:
+            found[key] = list(look(scheme, groups))
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loaders, "_iter_ep_in_dists", once)
+        yield
 
 
 @pytest.fixture
