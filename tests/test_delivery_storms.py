@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from select import select as select_ready
 
 import pytest
 import requests
@@ -295,10 +296,12 @@ def dropping(target):
             with suppress(OSError):
                 client, _ = listener.accept()
                 with socket.create_connection((host, int(port))) as upstream:
-                    asked = client.recv(65536)
-                    upstream.sendall(asked)
+                    # what is asked may come in pieces
+                    while upstream not in (ready := select_ready([client, upstream], [], [], 30)[0]):
+                        if not ready:
+                            break
+                        upstream.sendall(client.recv(65536))
                     # the answer is there, and goes nowhere
-                    upstream.recv(65536)
                 break_off(client)
 
     thread = threading.Thread(target=serve, daemon=True)

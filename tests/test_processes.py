@@ -275,7 +275,7 @@ def test_it_lives_while_the_database_is_away(shop, tmp_path, database_kind):
     assert ready.status_code == 503
     assert ready.json()["checks"]["database"] == "does not answer"
     assert requests.get(f"{shop.server.url}/api/orders/", headers=shop.headers, timeout=30).status_code == 503
-    wait_for(lambda: "a round of deliveries ended early" in shop.server.log.read_text(), "the dispatcher looked")
+    wait_for(lambda: "what is due could not be claimed" in shop.server.log.read_text(), "the dispatcher looked")
     assert requests.get(f"{shop.server.url}/livez", timeout=30).ok
     assert shop.server.end() == 0
 

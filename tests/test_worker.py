@@ -25,6 +25,7 @@ def app(make_app, database_kind):
     app = make_app(database_kind, **{"notifications.lease": "5"})
     yield app
     # each has connections of its own, and the server not that many
+    app.registry.dispatcher.stop()
     app.registry.database.engine.dispose()
 
 
