@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 from webtest import TestApp
 
 from customer_orders import main
@@ -158,6 +158,27 @@ def session(registry: Any) -> Iterator[Any]:
     """A session to look into the database with, and to change it behind the application's back."""
     with registry.database.session() as session:
         yield session
+
+
+@pytest.fixture
+def rows(registry: Any) -> Callable[[Any], Any]:
+    """All rows of a table as they are now, by id: ``rows(Notification)``."""
+
+    def read(model: Any) -> Any:
+        with registry.database.session(writes=False) as session:
+            return session.scalars(select(model).order_by(model.id)).all()
+
+    return read
+
+
+@pytest.fixture
+def later(registry: Any) -> Callable[..., None]:
+    """Lets time pass: ``later(60)`` seconds, or ``later(hours=72)``."""
+
+    def skip(seconds: float = 0, **more: float) -> None:
+        registry.database.clock_offset += timedelta(seconds=seconds, **more)
+
+    return skip
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from sqlalchemy import select
 
 import factories
 from customer_orders import db
@@ -16,16 +15,6 @@ from customer_orders.interfaces import ChannelDown, Receipt, Rejected, Unavailab
 from customer_orders.notifications.channels import IN_A_ROW, SPREAD, pausing
 from customer_orders.notifications.models import Channel, Notification
 from customer_orders.settings import section
-
-
-@pytest.fixture
-def later(registry):
-    """Lets time pass: ``later(60)``."""
-
-    def skip(seconds):
-        registry.database.clock_offset += timedelta(seconds=seconds)
-
-    return skip
 
 
 @pytest.fixture
@@ -40,17 +29,6 @@ def channel(registry):
     def read():
         with registry.database.session(writes=False) as session:
             return session.get(Channel, "scripted")
-
-    return read
-
-
-@pytest.fixture
-def rows(registry):
-    """All notifications as they are now."""
-
-    def read():
-        with registry.database.session(writes=False) as session:
-            return session.scalars(select(Notification).order_by(Notification.id)).all()
 
     return read
 
@@ -90,7 +68,7 @@ def test_one_word_that_the_account_is_down_pauses_it(order, deliver, notifier, c
     assert "scripted is down, pause 1" in caplog.text
     assert "InsufficientBalance" in caplog.text
     assert deliver() == 0
-    assert {row.attempts - row.unburned for row in rows()} == {0}
+    assert {row.attempts - row.unburned for row in rows(Notification)} == {0}
 
 
 @pytest.mark.parametrize("failure", [Unavailable("no answer"), Uncertain("no answer")])
@@ -124,8 +102,8 @@ def test_one_attempt_finds_out_and_the_rest_follows(order, deliver, notifier, ch
     assert (channel().paused_until, channel().pauses, channel().failures) == (None, 0, 0)
     assert "scripted works again" in caplog.text
     assert deliver() == 4
-    assert [row.status for row in rows()] == ["sent"] * 5
-    assert {row.attempts - row.unburned for row in rows()} == {1}
+    assert [row.status for row in rows(Notification)] == ["sent"] * 5
+    assert {row.attempts - row.unburned for row in rows(Notification)} == {1}
 
 
 def test_of_several_who_would_find_out_one_does(order, registry, notifier, deliver, later):
@@ -167,8 +145,8 @@ def test_an_outage_of_two_hours_fails_no_message(order, deliver, notifier, regis
     for _ in range(360):
         deliver()
         later(30)
-    assert {row.status for row in rows()} == {"sent"}
-    assert {row.attempts - row.unburned for row in rows()} <= {1, 2}
+    assert {row.status for row in rows(Notification)} == {"sent"}
+    assert {row.attempts - row.unburned for row in rows(Notification)} <= {1, 2}
     # those until it was noticed, and one for each pause
     assert len(asked) < 60
 

@@ -31,27 +31,6 @@ from serving import wait_for
 
 
 @pytest.fixture
-def rows(registry):
-    """All rows of a table as they are now: ``rows(Notification)``."""
-
-    def read(model):
-        with registry.database.session(writes=False) as session:
-            return session.scalars(select(model).order_by(model.id)).all()
-
-    return read
-
-
-@pytest.fixture
-def later(registry):
-    """Lets time pass: ``later(60)``."""
-
-    def skip(seconds):
-        registry.database.clock_offset += timedelta(seconds=seconds)
-
-    return skip
-
-
-@pytest.fixture
 def settings(registry):
     return section(registry, "notifications")
 

@@ -52,27 +52,6 @@ def report(anonymous, secret):
 
 
 @pytest.fixture
-def rows(registry):
-    """All rows of a table as they are now: ``rows(Notification)``."""
-
-    def read(model):
-        with registry.database.session(writes=False) as session:
-            return session.scalars(select(model).order_by(model.id)).all()
-
-    return read
-
-
-@pytest.fixture
-def later(registry):
-    """Lets time pass: ``later(hours=72)``."""
-
-    def skip(**time):
-        registry.database.clock_offset += timedelta(**time)
-
-    return skip
-
-
-@pytest.fixture
 def change(registry):
     """Changes notifications behind the application's back: ``change(1, status="queued")``."""
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 import factories
 from customer_orders.interfaces import ChannelDown, Receipt, Rejected
@@ -67,29 +66,8 @@ def work(outbox):
 
 
 @pytest.fixture
-def rows(registry):
-    """All rows of a table as they are now: ``rows(Notification)``."""
-
-    def read(model=Notification):
-        with registry.database.session(writes=False) as session:
-            return session.scalars(select(model).order_by(model.id)).all()
-
-    return read
-
-
-@pytest.fixture
-def later(registry):
-    """Lets time pass: ``later(60)``."""
-
-    def skip(seconds):
-        registry.database.clock_offset += timedelta(seconds=seconds)
-
-    return skip
-
-
-@pytest.fixture
 def statuses(rows):
-    return lambda: [row.status for row in rows()]
+    return lambda: [row.status for row in rows(Notification)]
 
 
 @pytest.fixture
@@ -194,11 +172,11 @@ def test_a_message_that_hangs_loses_its_thread_and_stops_no_other(
     later(6)
     working.wake()
     wait_for(lambda: statuses() == ["sent"] * 4, "it is sent again")
-    reference = rows()[0].reference
+    reference = rows(Notification)[0].reference
     closed.opened.set()
     wait_for(lambda: "but it outlived its lease" in caplog.text, "the first is heard of")
     wait_for(lambda: "the first, late" in [one.reference for one in rows(NotificationAttempt)], "and kept on record")
-    assert rows()[0].reference == reference != "the first, late"
+    assert rows(Notification)[0].reference == reference != "the first, late"
     assert [one.outcome for one in rows(NotificationAttempt)] == ["accepted"] * 5
 
 
@@ -283,7 +261,7 @@ def test_stopping_finishes_what_is_being_sent_and_gives_the_rest_back(order, not
     stopper.join(30)
     assert not stopper.is_alive()
     assert sorted(statuses()) == ["queued"] * 6 + ["sent"] * 2
-    assert {(row.attempts, row.lease_owner) for row in rows() if row.status == "queued"} == {(0, None)}
+    assert {(row.attempts, row.lease_owner) for row in rows(Notification) if row.status == "queued"} == {(0, None)}
     assert len(notifier.sent) == len(rows(NotificationAttempt)) == 2
     assert not any(thread.is_alive() for thread in working._senders)
 
@@ -317,7 +295,7 @@ def test_a_provider_that_is_down_is_asked_by_those_under_way_and_no_other(
     wait_for(lambda: notifier.sent and statuses() == ["queued"] * 40, "all wait")
     called = len(notifier.sent)
     assert 1 <= called <= 4
-    assert {row.attempts - row.unburned for row in rows()} == {0}
+    assert {row.attempts - row.unburned for row in rows(Notification)} == {0}
     working.wake()
     notifier.script.clear()
     later(10)
