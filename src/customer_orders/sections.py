@@ -276,7 +276,7 @@ class Notifications(colander.MappingSchema):
     )
     dispatcher = node(
         colander.String(),
-        "What delivers: embedded (a thread in each web process), worker (a process of its own), or a plugin's.",
+        "What delivers: embedded (threads in each web process), worker (processes of their own), or a plugin's.",
         missing="embedded",
         refers_to="dispatchers",
     )

@@ -83,7 +83,10 @@ class Notification(Base):
 
 
 class NotificationAttempt(Base):
-    """One attempt to send. ``outcome`` is null while it runs, or if the process died with it."""
+    """One attempt to send, written when it ended; one whose process died, when its lease is found expired.
+
+    ``outcome`` is null only of attempts that an earlier version began and did not end.
+    """
 
     __tablename__ = "notification_attempts"
 

@@ -101,13 +101,13 @@ class AttemptRead(colander.MappingSchema):
     outcome = node(
         Text(maximum=16),
         "What came of it: accepted, rejected, unavailable, channel_down, uncertain, error, or abandoned (its process "
-        "died); null while it runs.",
+        "died). One that runs is not told of yet.",
         nullable=True,
     )
     reason = node(Text(), "Why, where there is something to say.", nullable=True)
     reference = node(Text(), "The provider's own id of what was sent.", nullable=True)
     started_at = node(Timestamp(), "When it began.")
-    finished_at = node(Timestamp(), "When it ended; null while it runs.", nullable=True)
+    finished_at = node(Timestamp(), "When it ended.", nullable=True)
 
 
 class NotificationWithAttempts(NotificationRead):
