@@ -167,6 +167,8 @@ def test_killed_while_it_sends_the_message_is_sent_again_after_its_lease(shop):
 
 def test_told_to_end_it_finishes_the_message_in_flight(shop):
     os.mkfifo(shop.inbox)
+    # so that the second order's has to wait
+    shop.server.environ["NOTIFICATIONS_CONCURRENCY"] = "1"
     shop.server.start()
     shop.order()
     wait_for(lambda: shop.statuses() == ["sending"], "an attempt under way")
