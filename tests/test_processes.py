@@ -153,7 +153,10 @@ def test_killed_while_it_sends_the_message_is_sent_again_after_its_lease(shop):
     # which keeps nobody from ordering
     assert shop.order()["notification"]["status"] == "queued"
     shop.kill()
-    assert shop.statuses() == ["sending", "queued"]
+    first, second = shop.statuses()
+    assert first == "sending"
+    # it may be under way too by then: several are at a time
+    assert second in ("queued", "sending")
 
     shop.inbox.unlink()
     shop.start_without_a_request()
