@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -29,6 +32,51 @@ if STAGE not in sys.path:
 
 PUBLIC_URL = "http://127.0.0.1:6543"
 SIGNING_KEY = secrets.token_urlsafe(64)
+
+# Modules that take longest, dearest first: begun first, so that no process is left alone with one in the end.
+DEAREST = (
+    *("test_delivery_storms", "test_processes", "test_browser", "test_providers", "test_fuzz", "test_unavailable"),
+    *("test_filters", "test_forged", "test_reports", "test_notifications", "test_lists", "test_document"),
+    *("test_conditional", "test_conformance", "test_cli", "test_manners"),
+)
+# The only ones that run code on SQLite which runs nowhere else.
+OF_EITHER_DATABASE = ("test_db", "test_migrations")
+# Cases of a test that coverage looks at: what it sees in those, it sees in all.
+CASES = 3
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Share tests out by module and database, the dearest first, and have coverage look at what is new to it.
+
+    With coverage a test takes twice as long, and one runs the same lines on both databases, and in case after case.
+    """
+
+    def place(item: pytest.Item) -> tuple[int, str, str]:
+        module, kind = item.path.stem, _kind(item)
+        return DEAREST.index(module) if module in DEAREST else len(DEAREST), item.location[0], kind
+
+    cases: Counter[str] = Counter()
+    for item in items:
+        _, path, kind = place(item)
+        item.add_marker(pytest.mark.xdist_group(f"{path} {kind}".strip()))
+        test = f"{item.nodeid.partition('[')[0]} {kind}"
+        cases[test] += 1
+        if cases[test] > CASES or (kind == "sqlite" and item.path.stem not in OF_EITHER_DATABASE):
+            item.add_marker("no_cover")
+    # pytest itself puts all tests of one database first
+    yield
+    # keeps the order of a module's tests
+    items.sort(key=place)
+    # what was imported and collected is there for good: no need for each collection to walk through it
+    gc.collect()
+    gc.freeze()
+
+
+def _kind(item: pytest.Item) -> str:
+    """The database of a test's, or none."""
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("database_kind", "")) if callspec else ""
 
 
 @pytest.fixture(scope="session")
@@ -106,9 +154,8 @@ def settings_for(url: str, **more: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
-def make_app(new_database: Any) -> Iterator[Callable[..., Any]]:
-    """Makes an application on a new, migrated database: ``make_app(kind, **settings)``."""
+@contextmanager
+def _making(new_database: Any) -> Iterator[Callable[..., Any]]:
     made = []
 
     def make(kind: str, **more: str) -> Any:
@@ -122,10 +169,21 @@ def make_app(new_database: Any) -> Iterator[Callable[..., Any]]:
         app.registry.database.engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def make_app(new_database: Any) -> Iterator[Callable[..., Any]]:
+    """Makes an application on a new, migrated database: ``make_app(kind, **settings)``.
+
+    It ends with its module: each holds connections, of which PostgreSQL has a hundred.
+    """
+    with _making(new_database) as make:
+        yield make
+
+
 @pytest.fixture(scope="session")
-def app_of_session(make_app: Callable[..., Any], database_kind: str) -> Any:
+def app_of_session(new_database: Any, database_kind: str) -> Iterator[Any]:
     """One application for each kind of database, shared by the tests of a run."""
-    return make_app(database_kind)
+    with _making(new_database) as make:
+        yield make(database_kind)
 
 
 @pytest.fixture

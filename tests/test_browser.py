@@ -18,6 +18,9 @@ __all__ = ["browser", "context", "witness"]
 
 pytestmark = needs_browser
 
+# What these tests look at is the page alone.
+on_one_database = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, database_kind: str, new_database: Any) -> Iterator[Server]:
@@ -63,6 +66,7 @@ def test_from_the_dashboard_to_the_sms(context: BrowserContext, witness: Witness
     assert witness.complaints == []
 
 
+@on_one_database
 def test_tokens_stay_out_of_urls_cookies_and_local_storage(
     context: BrowserContext, witness: Witness, server: Server
 ) -> None:
@@ -94,6 +98,7 @@ def test_signing_out_and_an_expired_token_clear_the_tab(context: BrowserContext,
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()
 
 
+@on_one_database
 def test_what_the_dashboard_offers_to_send_works_as_it_stands(context: BrowserContext, server: Server) -> None:
     page = context.new_page()
     sign_in(page, server)
@@ -103,6 +108,7 @@ def test_what_the_dashboard_offers_to_send_works_as_it_stands(context: BrowserCo
     assert send(page, "orders_create")["notification"]["status"] == "queued"
 
 
+@on_one_database
 def test_only_the_tokens_own_refusal_ends_the_sign_in(
     context: BrowserContext, witness: Witness, server: Server
 ) -> None:
@@ -123,6 +129,7 @@ def test_only_the_tokens_own_refusal_ends_the_sign_in(
     assert witness.complaints == []
 
 
+@on_one_database
 def test_signing_in_works_from_the_other_name_of_this_machine(
     context: BrowserContext, witness: Witness, server: Server
 ) -> None:
@@ -135,6 +142,7 @@ def test_signing_in_works_from_the_other_name_of_this_machine(
     assert witness.complaints == []
 
 
+@on_one_database
 def test_text_that_users_type_is_shown_as_text(context: BrowserContext, server: Server) -> None:
     page = context.new_page()
     markup = "<img/src=x/onerror=document.title='owned'>"
@@ -143,6 +151,7 @@ def test_text_that_users_type_is_shown_as_text(context: BrowserContext, server: 
     assert page.title() != "owned"
 
 
+@on_one_database
 def test_a_person_gets_a_page_when_a_sign_in_cannot_go_on(context: BrowserContext, server: Server) -> None:
     page = context.new_page()
     answer = page.goto(f"{server.url}/api/devtools-oauth2/callback/?code=x&state=y")
@@ -151,6 +160,7 @@ def test_a_person_gets_a_page_when_a_sign_in_cannot_go_on(context: BrowserContex
     expect(page.get_by_role("heading", name="This sign-in cannot go on")).to_be_visible()
 
 
+@on_one_database
 def test_from_a_problem_to_what_it_means_and_where(context: BrowserContext, witness: Witness, server: Server) -> None:
     page = context.new_page()
     sign_in(page, server)
@@ -170,6 +180,7 @@ def test_from_a_problem_to_what_it_means_and_where(context: BrowserContext, witn
     assert witness.complaints == []
 
 
+@on_one_database
 def test_pages_fit_the_width_of_a_phone(context: BrowserContext, server: Server) -> None:
     page = context.new_page()
     page.set_viewport_size({"width": 390, "height": 800})

@@ -843,11 +843,11 @@ def crowded(make_app, database_kind):
         numbers = range(1, CROWD + 1)
         moments = [START + timedelta(minutes=number) for number in numbers]
         common = [
-            {"id": number, "extra": {}, "created_at": moment, "updated_at": moment, "reference": f"A-{number}"}
+            {"id": number, "metadata": {}, "created_at": moment, "updated_at": moment, "reference": f"A-{number}"}
             for number, moment in zip(numbers, moments, strict=True)
         ]
         session.execute(
-            insert(Customer),
+            insert(Customer.__table__),
             [
                 {**row, "username": "Jane", "phone_number": f"+2547{row['id']:08d}", "sms_opt_out": False}
                 for row in common
@@ -855,7 +855,7 @@ def crowded(make_app, database_kind):
         )
         placed = {"item": "Tea", "amount": 1, "currency": "KES"}
         session.execute(
-            insert(Order),
+            insert(Order.__table__),
             [
                 # few of each status that can be asked for: what else there may be comes with later versions
                 {**row, **placed, "customer_id": row["id"], "status": "placed" if row["id"] % 500 == 0 else "paid"}
@@ -864,7 +864,7 @@ def crowded(make_app, database_kind):
         )
         told = {"event": "order_placed", "channel": "sms", "text": ""}
         session.execute(
-            insert(Notification),
+            insert(Notification.__table__),
             [
                 {
                     **told,

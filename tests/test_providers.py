@@ -22,6 +22,9 @@ from serving import BIN, NODE, ROOT, OpenIdProvider, Server, wait_for
 
 __all__ = ["authority", "browser", "witness"]
 
+# Whoever signs in is asked the same whatever the database.
+on_one_database = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+
 pytestmark = [
     *needs_browser,
     pytest.mark.skipif(
@@ -150,6 +153,7 @@ def test_from_the_dashboard_to_the_sms(context: BrowserContext, witness: Witness
     assert witness.complaints == []
 
 
+@on_one_database
 def test_keys_that_the_provider_changes_lock_nobody_out(context: BrowserContext, shop: Shop) -> None:
     for _ in range(2):
         page = context.new_page()
@@ -161,6 +165,7 @@ def test_keys_that_the_provider_changes_lock_nobody_out(context: BrowserContext,
         context.clear_cookies()
 
 
+@on_one_database
 @pytest.mark.parametrize(
     ("email", "press", "heading", "says"),
     [
