@@ -72,7 +72,7 @@ serve: $(VENV)/serve.stamp $(KEY) $(REPORT_KEY) ## Migrate and serve http://127.
 # some two hundred processes are started, and each would compile everything anew
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/test.stamp $(VENV)/openid.stamp ## Run every test, on SQLite and PostgreSQL, with coverage (ARGS="-k name" for some, without).
-	@$(BIN)/python -m pytest -q -rs -n 3 --dist loadgroup --no-loadscope-reorder $(or $(ARGS),--cov --cov-report=term:skip-covered)
+	@$(BIN)/python -m pytest -q -rs -n 3 --dist loadscope --no-loadscope-reorder $(or $(ARGS),--cov --cov-report=term:skip-covered)
 
 storms: $(VENV)/test.stamp ## Run the tests of many clients at once in their full size (minutes).
 	@STORMS=full $(BIN)/python -m pytest -q -rs tests/test_storms.py tests/test_delivery_storms.py
