@@ -91,6 +91,14 @@ class ByModuleAndDatabase(LoadScopeScheduling):  # type: ignore[misc]
         return f"{nodeid.partition('::')[0]} {kind[0] if kind else ''}"
 
 
+def pytest_xdist_setupnodes() -> None:
+    """Have only pytest-cov measure the processes of a run, which it can be told to pause in.
+
+    Coverage's own way, meant for the processes that they start in turn, would measure all they do, once more.
+    """
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModuleAndDatabase:
     """Of the processes of one run (see pytest-xdist)."""
     return ByModuleAndDatabase(config, log)
