@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coverage import Coverage
 from sqlalchemy import create_engine, select, text
 from webtest import TestApp
 from xdist.scheduler import LoadScopeScheduling
@@ -43,6 +44,7 @@ DEAREST = (
 )
 # The only ones that run code on SQLite which runs nowhere else.
 OF_EITHER_DATABASE = ("test_db", "test_migrations")
+UNMEASURED = pytest.StashKey[bool]()
 # Cases of a test that coverage looks at: what it sees in those, it sees in all.
 CASES = 3
 
@@ -64,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         test = f"{item.nodeid.partition('[')[0]} {kind}"
         cases[test] += 1
         if cases[test] > CASES or (kind == "sqlite" and item.path.stem not in OF_EITHER_DATABASE):
-            item.add_marker("no_cover")
+            item.stash[UNMEASURED] = True
     # pytest itself puts all tests of one database first
     yield
     # keeps the order of a module's tests
@@ -72,6 +74,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     # what was imported and collected is there for good: no need for each collection to walk through it
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Stop coverage for as long as a test that teaches it nothing.
+
+    All of it: in processes of pytest-xdist several are at it, one below the other, and pytest-cov's ``no_cover`` stops
+    the one on top only.
+    """
+    stopped = []
+    while item.stash.get(UNMEASURED, False) and (measuring := Coverage.current()):
+        measuring.stop()
+        stopped.append(measuring)
+    try:
+        yield
+    finally:
+        for measuring in stopped[:1]:
+            measuring.start()
 
 
 def _kind(item: pytest.Item) -> str:
@@ -89,14 +109,6 @@ class ByModuleAndDatabase(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         kind = re.search(r"(?<=[\[-])(sqlite|postgresql)(?=[-\]])", nodeid)
         return f"{nodeid.partition('::')[0]} {kind[0] if kind else ''}"
-
-
-def pytest_xdist_setupnodes() -> None:
-    """Have only pytest-cov measure the processes of a run, which it can be told to pause in.
-
-    Coverage's own way, meant for the processes that they start in turn, would measure all they do, once more.
-    """
-    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModuleAndDatabase:
