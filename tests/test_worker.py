@@ -348,6 +348,35 @@ def test_a_result_that_cannot_be_recorded_keeps_no_other_from_it(
     wait_for(lambda: sorted(statuses()) == ["sending"] + ["sent"] * 3, "the others are recorded")
 
 
+@pytest.mark.parametrize("concurrency", [1, 2, 4])
+def test_no_more_is_sent_before_it_is_recorded_than_may_be_sent_twice(
+    outbox, order, work, statuses, monkeypatch, concurrency
+):
+    messages, most = 30, 2 * concurrency - 1
+    send, record, counting = outbox.send, outbox.record, threading.Lock()
+    begun, recorded, exposed = [], [], []
+
+    def counted(claim):
+        with counting:
+            begun.append(claim)
+            exposed.append(len(begun) - len(recorded))
+        return send(claim)
+
+    def slow(done):
+        # until as many are begun as may be
+        wait_for(lambda: len(begun) >= min(messages, len(recorded) + most), "the others go on meanwhile")
+        record(done)
+        with counting:
+            recorded.extend(done)
+
+    monkeypatch.setattr(outbox, "send", counted)
+    monkeypatch.setattr(outbox, "record", slow)
+    order(messages)
+    work(concurrency)
+    wait_for(lambda: statuses() == ["sent"] * messages, "all are sent")
+    assert max(exposed) == most
+
+
 def test_it_sweeps_once_a_minute_however_often_it_looks(outbox, work, monkeypatch):
     sweeps, looks = [], []
     monkeypatch.setattr(outbox, "sweep", lambda: sweeps.append(1))

@@ -2,16 +2,20 @@
 
 One thread claims, ``concurrency`` of them send, one records, one renews leases; what is claimed and not yet sent is
 all that a process ever holds. A message that hangs its thread loses it, and another thread takes its place.
+
+Whatever ends a process, what it was sending and what it had not yet recorded may be sent again: at most
+``2 * concurrency - 1`` messages, so one at a concurrency of 1. Nobody begins another message before.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from queue import Empty, SimpleQueue
-from threading import Event, Lock, RLock, Thread, current_thread
+from queue import SimpleQueue
+from threading import Event, Lock, RLock, Semaphore, Thread, current_thread
 
 from customer_orders.notifications.claiming import Claim
 from customer_orders.notifications.delivery import Outbox
@@ -21,7 +25,8 @@ log = logging.getLogger(__name__)
 
 # Messages claimed at once, for each that is sent at a time: so that threads need not wait for a claim.
 HELD = 4
-# Results recorded in one transaction, at most, and seconds that the first of them waits for others.
+# Results recorded in one transaction, at most, and seconds that the first of them waits for others, while there is
+# more to send. Until it is recorded, a message is sent twice if we die.
 RECORDED = 500
 FLUSH = 0.02
 # Leases after which a send counts as hung.
@@ -44,11 +49,15 @@ class Worker:
     def __init__(self, outbox: Outbox, concurrency: int, poll_interval: float) -> None:
         self.outbox, self.concurrency, self.poll_interval = outbox, concurrency, poll_interval
         self._claimed: SimpleQueue[Claim | None] = SimpleQueue()
-        self._done: SimpleQueue[Done | None] = SimpleQueue()
+        self._done: deque[Done] = deque()
         self._lock = Lock()
         self._held: set[Claim] = set()
         self._sending: dict[Thread, tuple[Claim, float]] = {}
         self._woken, self._stopping, self._down = Event(), Event(), Event()
+        # something is done, enough of it to write it down at once, and nothing follows
+        self._told, self._enough, self._drained = Event(), Event(), Event()
+        # results that may wait to be recorded while those who brought them send again
+        self._unrecorded = Semaphore(concurrency - 1)
         # whether the last claim got all that it asked for
         self._more = False
         self._claimer = Thread(target=self._claim, name="outbox-claims", daemon=True)
@@ -83,7 +92,8 @@ class Worker:
         for _ in senders:
             self._claimed.put(None)
         _join(senders, until)
-        self._done.put(None)
+        self._drained.set()
+        self._told.set()
         # what is known is written down, however little time is left
         _join([self._recorder], max(until, time.monotonic() + 1))
         self._leases.close()
@@ -133,7 +143,7 @@ class Worker:
             if self._more and self._claimed.qsize() < self.concurrency:
                 self._woken.set()
             if self._stopping.is_set() or self._down.is_set() or claim.expired:
-                self._done.put((claim, None))
+                self._tell(claim, None)
                 continue
             self._sending[me] = (claim, time.monotonic())
             outcome = self.outbox.send(claim)
@@ -141,7 +151,8 @@ class Worker:
             if outcome.name == "channel_down":
                 # before the row says so
                 self._down.set()
-            self._done.put((claim, outcome))
+            self._tell(claim, outcome)
+            self._unrecorded.acquire()
             if hung:
                 # another took its place
                 return
@@ -160,18 +171,24 @@ class Worker:
 
     # -- recording ------------------------------------------------------------------------------------------------
 
+    def _tell(self, claim: Claim, outcome: Outcome | None) -> None:
+        self._done.append((claim, outcome))
+        # a thread that is woken costs more than what it does
+        if not self._told.is_set():
+            self._told.set()
+        if len(self._done) >= self.concurrency and not self._enough.is_set():
+            self._enough.set()
+
     def _record(self) -> None:
-        going = True
-        while going:
-            batch = [self._done.get()]
-            until = time.monotonic() + FLUSH
-            while batch[-1] is not None and len(batch) < RECORDED:
-                try:
-                    batch.append(self._done.get(timeout=max(0, until - time.monotonic())))
-                except Empty:
-                    break
-            going = batch[-1] is not None
-            self._flush([done for done in batch if done is not None])
+        while self._done or not self._drained.is_set():
+            if not self._done:
+                self._told.wait()
+            if self._claimed.qsize():
+                self._enough.wait(FLUSH)
+            self._told.clear()
+            self._enough.clear()
+            batch = [self._done.popleft() for _ in range(min(RECORDED, len(self._done)))]
+            self._flush(batch)
 
     def _flush(self, batch: Sequence[Done]) -> None:
         done = [(claim, outcome) for claim, outcome in batch if outcome is not None]
@@ -185,6 +202,8 @@ class Worker:
         if unsent:
             self._attempt(lambda: self.outbox.release(unsent), "leases could not be given back; they end by themselves")
         self._forget([claim for claim, _ in batch])
+        if done:
+            self._unrecorded.release(len(done))
         if any(outcome.name == "channel_down" for _, outcome in done):
             self._down.clear()
         if unsent or any(claim.trial for claim, _ in batch):
