@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from coverage import Coverage
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, event, select, text
 from webtest import TestApp
 from xdist.scheduler import LoadScopeScheduling
 
@@ -274,6 +274,29 @@ def later(registry: Any) -> Callable[..., None]:
         registry.database.clock_offset += timedelta(seconds=seconds, **more)
 
     return skip
+
+
+@pytest.fixture
+def between(registry: Any) -> Iterator[Callable[..., list[str]]]:
+    """Has ``act`` done once, before the first statement of a request that has all of the ``words``."""
+    engine = registry.database.engine
+    listening: list[Any] = []
+
+    def arrange(act: Callable[[], object], *words: str) -> list[str]:
+        done: list[str] = []
+
+        def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if not done and all(word in statement for word in words):
+                done.append(statement)
+                act()
+
+        event.listen(engine, "before_cursor_execute", before)
+        listening.append(before)
+        return done
+
+    yield arrange
+    for before in listening:
+        event.remove(engine, "before_cursor_execute", before)
 
 
 @pytest.fixture

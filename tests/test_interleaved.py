@@ -6,7 +6,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, event, insert, select
+from sqlalchemy import delete, insert, select
 
 import factories
 from customer_orders import db, keyset
@@ -19,28 +19,6 @@ from test_lists import pages
 
 # On SQLite a request that writes shuts every other writer out.
 on_postgresql = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
-
-
-@pytest.fixture
-def between(registry):
-    """Has ``act`` done once, before the first statement of a request that has all of the ``words``."""
-    engine, listening = registry.database.engine, []
-
-    def arrange(act, *words):
-        done = []
-
-        def before(connection, cursor, statement, *_):
-            if not done and all(word in statement for word in words):
-                done.append(statement)
-                act()
-
-        event.listen(engine, "before_cursor_execute", before)
-        listening.append(before)
-        return done
-
-    yield arrange
-    for before in listening:
-        event.remove(engine, "before_cursor_execute", before)
 
 
 def test_a_page_of_a_search_is_one_moment(client, registry, monkeypatch, between):

@@ -20,7 +20,7 @@ from customer_orders.notifications.models import Notification, NotificationAttem
 from customer_orders.notifications.resending import RESENDABLE
 from customer_orders.orders.models import Order
 from test_conditional import at_once, etag
-from test_interleaved import between, on_postgresql  # noqa: F401 - a fixture
+from test_interleaved import on_postgresql
 from test_lists import backward, last_of, pages
 
 URL = "/api/notifications/"
@@ -519,7 +519,7 @@ def test_only_what_was_queued_again_after_an_opt_out_goes_past_it(
 
 
 @on_postgresql
-def test_who_opts_out_while_a_message_is_sent_again_is_obeyed(client, placed, change, between):  # noqa: F811
+def test_who_opts_out_while_a_message_is_sent_again_is_obeyed(client, placed, change, between):
     notification = placed(status="failed")
     customer = change(Notification, notification).customer_id
 
@@ -537,7 +537,7 @@ def test_an_order_that_is_cancelled_while_its_message_is_sent_again_stays_silent
     client,
     placed,
     change,
-    between,  # noqa: F811
+    between,
 ):
     notification = placed(status="failed")
     order = change(Notification, notification).order_id
