@@ -217,8 +217,8 @@ def test_whatever_is_killed_every_order_stands_and_every_message_goes_out(shop, 
             f"\n{ORDERS} orders, {KILLS} kills, {concurrency} at a time: 0 lost, {sum(again.values())} sent twice, "
             f"{len(abandoned)} attempts abandoned"
         )
-    # of each process, what it was sending, and the results that others may bring before theirs are recorded
-    assert sum(again.values()) <= KILLS * (2 * concurrency - 1)
+    # one at a time cannot make it more (see notifications.worker); four at a time can, and then this tells
+    assert sum(again.values()) <= KILLS
 
 
 # -- slow ---------------------------------------------------------------------------------------------------------
