@@ -108,7 +108,8 @@ def test_an_application_that_is_only_made_starts_no_thread_and_opens_no_connecti
     before = set(threading.enumerate())
     app = main({}, **settings_for(new_database(database_kind), **{"notifications.dispatcher": dispatcher}))
     pool = app.registry.database.engine.pool
-    assert set(threading.enumerate()) == before
+    # threads of tests before this one may end meanwhile
+    assert set(threading.enumerate()) <= before
     assert (pool.checkedin(), pool.checkedout()) == (0, 0)
 
 
