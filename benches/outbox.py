@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT / "tests" / "stage"))
 
 THREADS = (16, 64)
 # Seconds that the gateway takes, and messages sent by each thread meanwhile.
-LATENCIES = {0.0: 400, 0.05: 60}
+LATENCIES = {0.0: 1000, 0.05: 60}
 PHONE = "+254700000001"
 # Africa's Talking's; the other notifier takes all of it for the reference.
 BODY = json.dumps(
@@ -118,18 +118,24 @@ def _outbox(registry: object, threads: int, messages: int) -> float:
         row |= {"status": "queued", "attempts": 0, "next_attempt_at": now, "created_at": now, "updated_at": now}
         session.execute(insert(Notification), [row] * messages)
     worker = Worker(registry.outbox, threads, 1)  # type: ignore[attr-defined]
+    # the end is looked for by what is left, which costs nothing; how many were sent, once
+    left = select(Notification.id).where(Notification.status.in_(("queued", "sending"))).limit(1)
     sent = select(func.count()).where(Notification.status == "sent")
     began = time.perf_counter()
     worker.start()
     try:
         while True:
             with database.transaction(writes=False) as session:
-                done = session.scalar(sent)
-            if done == messages:
-                return messages / (time.perf_counter() - began)
-            if time.perf_counter() - began > 300:
-                raise SystemExit(f"only {done} of {messages} messages were sent in 300 seconds")
-            time.sleep(0.02)
+                working = session.scalar(left) is not None
+            took = time.perf_counter() - began
+            if not working or took > 300:
+                with database.transaction(writes=False) as session:
+                    done = session.scalar(sent)
+                if done != messages:
+                    raise SystemExit(f"only {done} of {messages} messages were sent in {took:.0f} seconds")
+                return messages / took
+            # each look costs the worker some of its time
+            time.sleep(0.1)
     finally:
         worker.stop()
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from customer_orders import db
@@ -24,6 +24,13 @@ log = logging.getLogger(__name__)
 IN_A_ROW = 5
 # A pause lasts up to this much longer than it has to, so that many deployments do not return together.
 SPREAD = 0.25
+
+# Whether the channel of a ``notifier`` is in any state that its messages could change for the better.
+TROUBLED = (
+    select(or_(Channel.failures > 0, Channel.paused_until.is_not(None)))
+    .where(Channel.notifier == bindparam("notifier"))
+    .scalar_subquery()
+)
 
 
 def pausing(pauses: int, base: int, cap: int) -> float:
@@ -63,8 +70,6 @@ def heard(
             return None
         fresh = {"notifier": notifier, "failures": 0, "pauses": 0, "updated_at": now}
         db.insert_unless_there(session, Channel, fresh)
-    elif not channel.failures and channel.paused_until is None and all(outcome.works for _, outcome in told):
-        return None
     channel = session.get_one(Channel, notifier, with_for_update=True, populate_existing=True)
     for owner, outcome in told:
         _learn(channel, settings, now, owner, outcome)

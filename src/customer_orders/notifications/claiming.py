@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Row, case, insert, select, tuple_, update
+from sqlalchemy import Row, Table, bindparam, case, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from customer_orders import db
@@ -22,6 +22,8 @@ from customer_orders.notifications.models import Channel, Notification, Notifica
 from customer_orders.settings import Section
 
 log = logging.getLogger(__name__)
+
+NOTIFICATIONS = cast(Table, Notification.__table__)
 
 
 @dataclass(eq=False)
@@ -80,9 +82,9 @@ def due(session: Session, settings: Section, limit: int) -> list[int]:
     """Ids of notifications to deliver now, oldest first; none while the channel pauses."""
     now = db.now(session)
     limit = _admitted(channels.paused(session, settings.sms), now, limit)
-    found = list(session.execute(_expired(now, limit))) if limit else []
+    found = list(session.execute(EXPIRED, {"now": now, "limit": limit})) if limit else []
     if len(found) < limit:
-        found += session.execute(_queued(now, limit - len(found)))
+        found += session.execute(QUEUED, {"now": now, "limit": limit - len(found)})
     return [row.id for row in found]
 
 
@@ -105,25 +107,15 @@ def claim(
         return [], False
     rows = _abandoned(session, now, limit if suspects is None else min(limit, suspects), only)
     if len(rows) < limit:
-        rows += session.execute(_locked(_queued(now, limit - len(rows)), only))
+        rows += _lock(session, QUEUED, now, limit - len(rows), only)
     going = [row for row in rows if not _ended(session, settings, now, row)]
     going = _put_off(session, settings, now, going)
     owner = secrets.token_hex(16)
     probes = paused is not None
     if not going or (paused is not None and not channels.probe(session, paused, owner, now + lease)):
         return [], bool(rows)
-    _update(
-        session,
-        Notification.id.in_([row.id for row in going]),
-        status=Status.SENDING,
-        # from here on: why it is not tried again
-        reason=None,
-        attempts=Notification.attempts + 1,
-        lease_owner=owner,
-        lease_expires_at=now + lease,
-        notifier=settings.sms,
-        updated_at=now,
-    )
+    taken = {"ids": [row.id for row in going], "owner": owner, "until": now + lease, "by": settings.sms, "at": now}
+    session.connection().execute(TAKE, taken)
     return [_claim_of(row, owner, now, settings.lease, began, probes) for row in going], True
 
 
@@ -172,7 +164,7 @@ def _admitted(paused: Channel | None, now: datetime, limit: int) -> int:
 
 def _abandoned(session: Session, now: datetime, limit: int, only: int | None) -> list[Row[Any]]:
     """Those whose lease expired, each with a row for the attempt that nobody finished."""
-    rows = list(session.execute(_locked(_expired(now, limit), only))) if limit else []
+    rows = _lock(session, EXPIRED, now, limit, only) if limit else []
     if rows:
         told = [
             {
@@ -262,11 +254,12 @@ def _update(session: Session, which: Any, **values: Any) -> None:
     session.execute(update(Notification).where(which).values(**values).execution_options(synchronize_session=False))
 
 
-def _of(status: Status) -> Any:
+def _of(status: Status, since: Any) -> Any:
+    """Those of a status whose time came, oldest first."""
     return (
         select(
             *(
-                getattr(Notification, name)
+                NOTIFICATIONS.c[name]
                 for name in (
                     *("id", "lease_owner", "attempts", "status", "unburned", "reason", "notifier"),
                     *("requeued_at", "created_at", "updated_at", "channel", "recipient", "text", "language"),
@@ -276,33 +269,39 @@ def _of(status: Status) -> Any:
             Customer.sms_opt_out_at.label("opted_out_at"),
         )
         .outerjoin(Customer, Customer.id == Notification.customer_id)
-        .where(Notification.status == status)
+        .where(Notification.status == status, since <= bindparam("now"))
+        .order_by(since, Notification.id)
+        .limit(bindparam("limit"))
     )
 
 
-def _queued(now: datetime, limit: int) -> Any:
-    return (
-        _of(Status.QUEUED)
-        .where(Notification.next_attempt_at <= now)
-        .order_by(Notification.next_attempt_at, Notification.id)
-        .limit(limit)
+# to build them costs more than to execute them
+QUEUED = _of(Status.QUEUED, Notification.next_attempt_at)
+EXPIRED = _of(Status.SENDING, Notification.lease_expires_at)
+
+
+TAKE = (
+    update(NOTIFICATIONS)
+    .where(NOTIFICATIONS.c.id.in_(bindparam("ids", expanding=True)))
+    .values(
+        status=Status.SENDING,
+        # from here on: why it is not tried again
+        reason=None,
+        attempts=NOTIFICATIONS.c.attempts + 1,
+        lease_owner=bindparam("owner"),
+        lease_expires_at=bindparam("until"),
+        notifier=bindparam("by"),
+        updated_at=bindparam("at"),
     )
+)
 
 
-def _expired(now: datetime, limit: int) -> Any:
-    return (
-        _of(Status.SENDING)
-        .where(Notification.lease_expires_at <= now)
-        .order_by(Notification.lease_expires_at, Notification.id)
-        .limit(limit)
-    )
-
-
-def _locked(found: Any, only: int | None) -> Any:
+def _lock(session: Session, found: Any, now: datetime, limit: int, only: int | None) -> list[Row[Any]]:
     """Those that nobody else is at, for us."""
     if only is not None:
         found = found.where(Notification.id == only)
-    return found.with_for_update(of=Notification, skip_locked=True)
+    locked = found.with_for_update(of=Notification, skip_locked=True)
+    return list(session.connection().execute(locked, {"now": now, "limit": limit}))
 
 
 def _held(claims: Sequence[Claim]) -> Any:

@@ -39,8 +39,8 @@ class Notification(Base):
 
     __tablename__ = "notifications"
     __table_args__ = (
-        # what is due, oldest first
-        Index(None, "status", "next_attempt_at"),
+        # what is due, oldest first; many may have one time, such as the end of the quiet hours
+        Index(None, "status", "next_attempt_at", "id"),
         # what waits for its report for too long
         Index(None, "status", "sent_at"),
         # the last message about an order

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, insert, select, update
+from sqlalchemy import Table, select, update
 from sqlalchemy.orm import Session
 
 from customer_orders import db
+from customer_orders.bulk import insert_rows, update_rows
 from customer_orders.notifications import channels, reports
 from customer_orders.notifications.claiming import Claim, deadline
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
@@ -28,22 +29,8 @@ KNOWN = select(
             *("id", "lease_owner", "attempts", "status", "unburned", "reason", "requeued_at", "created_at"),
             *("sent_at", "reference", "cost_amount", "cost_currency"),
         )
-    )
-)
-CHANGE = (
-    update(NOTIFICATIONS)
-    .where(NOTIFICATIONS.c.id == bindparam("of"))
-    .values(
-        lease_owner=None,
-        lease_expires_at=None,
-        **{
-            name: bindparam(name)
-            for name in (
-                *("status", "reason", "unburned", "next_attempt_at", "sent_at", "reference"),
-                *("cost_amount", "cost_currency", "updated_at"),
-            )
-        },
-    )
+    ),
+    channels.TROUBLED.label("troubled"),
 )
 
 
@@ -52,9 +39,12 @@ def record(session: Session, settings: Section, done: Sequence[tuple[Claim, Outc
     now = db.now(session)
     # locked in one order, so that nobody waits in a circle
     locked = KNOWN.where(NOTIFICATIONS.c.id.in_([claim.notification_id for claim, _ in done]))
-    rows = {row.id: row for row in session.execute(locked.order_by(NOTIFICATIONS.c.id).with_for_update())}
-    heard = [(claim.owner, outcome) for claim, outcome in done]
-    paused_until = channels.heard(session, settings, settings.sms, now, heard)
+    locked = locked.order_by(NOTIFICATIONS.c.id).with_for_update(of=NOTIFICATIONS)
+    rows = {row.id: row for row in session.connection().execute(locked, {"notifier": settings.sms})}
+    paused_until = None
+    if not rows or any(row.troubled for row in rows.values()) or any(one.works is False for _, one in done):
+        heard = [(claim.owner, outcome) for claim, outcome in done]
+        paused_until = channels.heard(session, settings, settings.sms, now, heard)
     changes, attempts = [], []
     for claim, outcome in done:
         row = rows.get(claim.notification_id)
@@ -66,10 +56,8 @@ def record(session: Session, settings: Section, done: Sequence[tuple[Claim, Outc
             _say(settings, claim, outcome, None)
             if not _mended(session, claim, outcome) and row is not None:
                 attempts.append(_attempt(settings, claim, outcome))
-    if changes:
-        session.connection().execute(CHANGE, changes)
-    if attempts:
-        session.connection().execute(insert(ATTEMPTS), attempts)
+    update_rows(session, NOTIFICATIONS, changes)
+    insert_rows(session, ATTEMPTS, attempts)
     told = (Status.SENT, Status.UNKNOWN)
     reports.bind(session, [claim.notification_id for claim, outcome in done if outcome.status in told])
 
@@ -80,7 +68,7 @@ def _change(
     """What an attempt makes of its notification."""
     spared = outcome.name == "channel_down" or (outcome.name == "unavailable" and paused_until is not None)
     change = {
-        "of": row.id,
+        "id": row.id,
         "status": outcome.status,
         "reason": outcome.reason,
         "unburned": row.unburned + spared,
@@ -90,6 +78,8 @@ def _change(
         "cost_amount": row.cost_amount,
         "cost_currency": row.cost_currency,
         "updated_at": now,
+        "lease_owner": None,
+        "lease_expires_at": None,
     }
     if outcome.status == Status.QUEUED:
         burned = claim.number - change["unburned"]
