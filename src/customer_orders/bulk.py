@@ -53,7 +53,7 @@ def _update(table: Table, names: tuple[str, ...]) -> Any:
 
 @cache
 def _update_one(table: Table, names: tuple[str, ...]) -> Any:
-    changed = {name: bindparam(name) for name in names if name != "id"}
+    changed: dict[str, Any] = {name: bindparam(name) for name in names if name != "id"}
     return update(table).where(table.c.id == bindparam("of")).values(changed)
 
 
