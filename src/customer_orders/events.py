@@ -6,7 +6,7 @@ rolled back with what they heard about. ``db.py`` puts the listeners into the se
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,21 @@ class OrderDeleted:
     """An order is about to be deleted; announced before its row goes."""
 
     order_id: int
+
+
+@dataclass(frozen=True)
+class Audited:
+    """Something that a line in the audit trail tells of.
+
+    :param action: what was done, as ``subject.verb``: ``customer.changed``, ``session.revoked``.
+    :param subject_id: which of them; None where it is not one.
+    :param before: what was, and ``after`` what is: the fields that changed, without secrets.
+    """
+
+    action: str
+    subject_id: int | None = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
 
 
 def announce(session: Session, event: object) -> None:

@@ -1,0 +1,183 @@
+"""The core's settings, section by section: every key, what it means, its unit and its default."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import colander
+import phonenumbers
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from customer_orders.money import CURRENCIES
+from customer_orders.sections.access import Auth, Jwt
+from customer_orders.sections.messages import Notifications
+from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Switch, Words, node
+
+
+def _origin(node: colander.SchemaNode, value: str) -> None:
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or value != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
+        raise colander.Invalid(
+            node, f"is {value!r}; write scheme and host without a path, such as https://orders.example.com"
+        )
+
+
+def _origins(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
+    for word in value:
+        _origin(node, word)
+        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]+)?", word):
+            raise colander.Invalid(node, f"is {word!r}; write it as browsers do: in small letters, without wildcards")
+
+
+def _database_url(node: colander.SchemaNode, value: str) -> None:
+    try:
+        url = make_url(value)
+        name = url.drivername
+    except (ArgumentError, ValueError):
+        name = ""
+    if name not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise colander.Invalid(node, "write sqlite:///path/to/file or postgresql+psycopg://user:password@host/database")
+    if name.startswith("sqlite") and url.database in (None, "", ":memory:"):
+        raise colander.Invalid(node, "an in-memory SQLite database keeps no orders; name a file")
+
+
+def _masked_url(value: str) -> str:
+    url = make_url(value)
+    # libpq takes its passwords (password, sslpassword) in the query too
+    hidden = {name: MASK for name in url.query if name.endswith("password")}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _region(node: colander.SchemaNode, value: str) -> None:
+    if value not in phonenumbers.SUPPORTED_REGIONS:
+        raise colander.Invalid(node, f"is {value!r}; write an ISO 3166-1 code with a phone plan, such as KE")
+
+
+def _currency(node: colander.SchemaNode, value: str) -> None:
+    if value not in CURRENCIES:
+        raise colander.Invalid(node, f"is {value!r}; write an ISO 4217 code, such as KES")
+
+
+class Top(colander.MappingSchema):
+    """Settings without a section."""
+
+    plugins = node(
+        Words(), "Names of the plugins to switch on; an installed plugin not named here is inert.", missing=()
+    )
+
+
+class App(colander.MappingSchema):
+    """The deployment as the world sees it."""
+
+    public_url = node(
+        colander.String(),
+        "Scheme and host at which browsers and providers reach this service; every absolute URL is built from it.",
+        validator=_origin,
+        how="is required: the address at which browsers reach this service, such as https://orders.example.com",
+    )
+
+
+class Sqlalchemy(colander.MappingSchema):
+    """The database."""
+
+    url = node(
+        colander.String(),
+        "Address of the database: sqlite:///file or postgresql+psycopg://user:password@host/database.",
+        validator=_database_url,
+        mask=_masked_url,
+        how="is required: sqlite:///path/to/file or postgresql+psycopg://user:password@host/database",
+    )
+    pool_size = node(Number(1, 1000), "Connections each process keeps open.", missing=10)
+    max_overflow = node(Number(0, 1000), "Connections each process may open beyond the pool.", missing=10)
+    pool_timeout = node(Number(1, 300), "Seconds a request waits for a connection before it gets a 503.", missing=10)
+
+
+class Api(colander.MappingSchema):
+    """The HTTP surface."""
+
+    max_body = node(Number(1024, 10485760), "Largest request body, in bytes.", missing=65536)
+    idempotency_seconds = node(
+        Number(60, 31536000),
+        "Seconds for which an Idempotency-Key and its answer are kept.",
+        missing=86400,
+    )
+    require_if_match = node(
+        Switch(),
+        "Whether PUT, PATCH and DELETE have to say by If-Match which version they change.",
+        missing=False,
+    )
+    cors_origins = node(
+        Words(),
+        "Origins whose pages may call the API from a browser, such as https://shop.example.com.",
+        missing=(),
+        validator=_origins,
+    )
+
+
+class Phone(colander.MappingSchema):
+    """Phone numbers."""
+
+    default_region = node(
+        colander.String(),
+        "Region (ISO 3166-1) in which a number without a country code is read.",
+        missing="KE",
+        validator=_region,
+    )
+
+
+class Orders(colander.MappingSchema):
+    """Orders."""
+
+    currency = node(
+        colander.String(),
+        "Currency (ISO 4217) of an order that names none.",
+        missing="KES",
+        validator=_currency,
+    )
+
+
+CORE: dict[str, type[colander.SchemaNode]] = {
+    "": Top,
+    "app": App,
+    "sqlalchemy": Sqlalchemy,
+    "jwt": Jwt,
+    "auth": Auth,
+    "api": Api,
+    "phone": Phone,
+    "orders": Orders,
+    "notifications": Notifications,
+}
+
+# Settings of the libraries underneath that are ours to choose, not the operator's: the code relies on them.
+LIBRARIES = {
+    # these log whole paths, and there is a path with a secret in it
+    "debug_authorization": False,
+    "debug_notfound": False,
+    "debug_routematch": False,
+    "handle_exceptions": False,
+    "tm.annotate_user": False,
+    "tm.commit_veto": "pyramid_tm.default_commit_veto",
+    "tm.manager_hook": "pyramid_tm.explicit_manager",
+    "retry.attempts": 3,
+}
+
+
+def includeme(config: Any) -> None:
+    """Read the core's sections; what is wrong is told together with what is wrong in the plugins'."""
+    settings = config.get_settings()
+    settings.update(LIBRARIES)
+    sections = config.registry.sections = Sections(dict(settings), os.environ)
+    for name, schema in CORE.items():
+        # a plugin that claims the same section is a conflict
+        config.action(("settings", name), None)
+        with suppress(InvalidSettings):
+            sections.add(name, schema)
