@@ -247,7 +247,9 @@ def populated(start, next_migration):
     rows = {
         "users": {"email": "jane@shop.example", "name": "Jane", "disabled": False, **times},
         "external_identities": {"user_id": 1, "provider": "google", "subject": "1", "created_at": at},
-        "refresh_tokens": {"user_id": 1, "token_hash": "0", "created_at": at, "expires_at": at},
+        "refresh_families": {"user_id": 1, "created_at": at, "used_at": at, "expires_at": at},
+        "refresh_tokens": {"user_id": 1, "family_id": 1, "token_hash": "0", "created_at": at, "expires_at": at},
+        "api_keys": {"name": "Till", "role": "clerk", "secret_hash": "0", "created_by": 1, **times},
         "customers": {"username": "Amina", "phone_number": "+254700000001", "sms_opt_out": False, **times},
         "orders": {"customer_id": 1, "item": "Tea", "amount": 1, "currency": "KES", "status": "placed", **times},
         "notifications": {

@@ -1,0 +1,103 @@
+"""``customer-orders``: what an operator does from a shell. Every command takes the deployment's INI by ``-c``."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import click
+from alembic.util import CommandError
+
+from customer_orders import migrations
+from customer_orders.cli import access
+from customer_orders.cli.base import with_registry
+from customer_orders.db import make_folder
+from customer_orders.notifications.wakeup import Listener
+from customer_orders.notifications.worker import Worker
+from customer_orders.plugins import distribution, installed
+from customer_orders.settings import section
+
+
+@click.group()
+@click.version_option(package_name="customer-orders")
+def main() -> None:
+    """Customer Orders: the order book of a merchant."""
+
+
+for group in (access.token, access.user, access.keys, access.machines):
+    main.add_command(group)
+
+
+@main.group("db")
+def database() -> None:
+    """The database."""
+
+
+@database.command()
+@with_registry
+def upgrade(registry: Any) -> None:
+    """Bring the database's schema to what this version needs."""
+    try:
+        make_folder(registry.database)
+        migrations.upgrade(registry.database.engine)
+    except OSError as error:
+        raise click.ClickException(f"The folder of the database cannot be made: {error}") from None
+    except RuntimeError as error:
+        # a migration refuses
+        raise click.ClickException(f"The database cannot be upgraded: {error}.") from None
+    except CommandError as error:
+        said = f"The database cannot be upgraded: {error}."
+        raise click.ClickException(f"{said}\nWas it upgraded by a newer version of customer-orders?") from None
+    click.echo(f"The database is at {migrations.head()}.", err=True)
+
+
+@main.command("plugins")
+@with_registry
+def list_plugins(registry: Any) -> None:
+    """List plugins: installed, enabled, and what each enabled one registered."""
+    registered = registry.plugins.by_plugin
+    for name, points in sorted(installed().items()):
+        state = ", ".join(registered[name]) or "registers nothing" if name in registered else "not enabled"
+        for point in points:
+            click.echo(f"{name}\t{distribution(point)}\t{state}")
+
+
+@main.command("settings")
+@with_registry
+def show_settings(registry: Any) -> None:
+    """Show every setting, its value (secrets masked), and where it came from."""
+    for _, found in sorted(registry.sections.items()):
+        for setting in found:
+            click.echo(f"{setting.key} = {setting.display()}\t[{setting.origin}]")
+
+
+@main.command()
+@with_registry
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 1000),
+    help="Messages sent at a time; notifications.concurrency unless told.",
+)
+def worker(registry: Any, concurrency: int | None) -> None:
+    """Deliver messages until SIGTERM, as many processes as wanted: for notifications.dispatcher = worker.
+
+    It finishes what is being sent, for 20 seconds at most, and gives back what was not begun.
+    """
+    settings = section(registry, "notifications")
+    if settings.sms is None:
+        raise click.ClickException("notifications.sms is blank, so there is nothing to deliver. Name a notifier.")
+    with registry.database.transaction(writes=False) as session:
+        if migrations.current(session.connection()) is None:
+            raise click.ClickException("The database is empty; run `customer-orders db upgrade` first.")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    delivering = Worker(registry.outbox, concurrency or settings.concurrency, settings.poll_interval)
+    listener = Listener(registry.database, delivering.wake)
+    delivering.start()
+    listener.start()
+    click.echo("The worker is delivering.", err=True)
+    stopping.wait()
+    listener.stop()
+    delivering.stop()
