@@ -9,7 +9,7 @@ from typing import Any
 import click
 from alembic.util import CommandError
 
-from customer_orders import migrations
+from customer_orders import migrations, production
 from customer_orders.cli import access
 from customer_orders.cli.base import with_registry
 from customer_orders.db import make_folder
@@ -70,6 +70,23 @@ def show_settings(registry: Any) -> None:
     for _, found in sorted(registry.sections.items()):
         for setting in found:
             click.echo(f"{setting.key} = {setting.display()}\t[{setting.origin}]")
+
+
+@main.command()
+@with_registry
+def serve(registry: Any) -> None:
+    """Serve, in production: as many processes and threads as the settings server.* say, until SIGTERM.
+
+    Then nothing new is taken in, and what is under way is finished, for server.drain_seconds at most.
+    """
+    # nothing of this application's is shared with the processes that serve
+    registry.database.engine.dispose()
+    settings = section(registry, "server")
+    try:
+        production.serve(click.get_current_context().params["config"], settings)
+    except OSError as error:
+        said = f"cannot serve at {settings.listen}: {error}"
+        raise click.ClickException(f"{said}. Change server.listen, or the variable SERVER_LISTEN.") from None
 
 
 @main.command()
