@@ -76,10 +76,12 @@ class Limiter:
                 taken = limiter.hit(rate, name, kind, who)
                 stats = limiter.get_window_stats(rate, name, kind, who)
                 window = rate.get_expiry()
-                # a moment from now is no time to wait for, and more than the window none to be told
-                reset = min(max(math.ceil(stats.reset_time - time.time()), 1), window)
+                reset = math.ceil(stats.reset_time - time.time())
+                # of a window that began this very moment the library says that it ends now
+                if reset <= 0 and stats.remaining >= rate.amount - 1:
+                    reset = window
                 left = stats.remaining if taken else 0
-                counted.append(Counted(f"{name}-{kind}-{window}", rate.amount, window, taken, left, reset))
+                counted.append(Counted(f"{name}-{kind}-{window}", rate.amount, window, taken, left, max(reset, 1)))
                 if not taken:
                     break
         except Exception as error:  # noqa: BLE001 - whatever the storage raises, it is no fault of the request's
