@@ -23,7 +23,7 @@ from customer_orders.auth.services import issue_refresh_token, local_user
 from customer_orders.orders.models import Order
 from customer_orders.sections.limiting import CLASSES
 from customer_orders.settings import InvalidSettings
-from serving import serving
+from serving import ROOT, serving
 
 DAY = 86400
 # 01:10:20
@@ -158,8 +158,8 @@ def test_of_a_caller_so_many_requests_are_taken_wherever_they_come_from(limited,
 def test_a_token_is_counted_by_whose_it_is(limited, new_user):
     """Another token of the same user is the same caller; one that is not good is nobody's, but an address's."""
     jane = new_user()
-    for number in range(3):
-        assert limited(f"192.0.2.{number}", jane).get("/api/me").status_int == 200
+    for number, method in enumerate(("GET", "HEAD", "GET")):
+        assert limited(f"192.0.2.{number}", jane).request("/api/me", method=method).status_int == 200
     refused(limited("192.0.2.7", jane).get("/api/me", status="*"))
     stranger = limited("192.0.2.9")
     for number in range(3):
@@ -196,6 +196,13 @@ def test_of_a_user_so_many_sign_ins_are_taken(limited):
     before = tokens()
     refused(sign_in(7))
     assert tokens() == before
+
+
+def test_where_nobody_is_asked_for_no_token_is_looked_at(limited, new_user, monkeypatch):
+    client = limited(user=new_user())
+    monkeypatch.setattr(limited.registry.access_tokens, "get_claims", lambda request: 1 / 0)
+    for path in ("/api/", "/api/api.json", "/login/"):
+        client.get(path, status=200)
 
 
 @pytest.mark.parametrize("name", ["sign_in", "token", "reports"])
@@ -404,9 +411,13 @@ def test_who_has_no_address_shares_what_one_has(limited):
 
 
 def test_a_server_hands_on_what_proxies_say(tmp_path, new_database):
-    """The real one: waitress by itself would take the headers away."""
+    """The real one: waitress, unless it is told, would take the headers away."""
+    ini = tmp_path / "untold.ini"
+    text = (ROOT / "development.ini").read_text()
+    ini.write_text(text.replace("clear_untrusted_proxy_headers = false\n", ""))
+    assert "clear_untrusted" not in ini.read_text()
     more = {"APP_TRUSTED_PROXIES": "127.0.0.1", "LIMITS_READ": "2/day", "PLUGINS": "devtools"}
-    with serving(tmp_path, new_database("sqlite"), **more) as server:
+    with serving(tmp_path, new_database("sqlite"), ini, **more) as server:
 
         def ask(*lines):
             connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
@@ -423,7 +434,7 @@ def test_a_server_hands_on_what_proxies_say(tmp_path, new_database):
         assert ask("192.0.2.2", "198.51.100.1, 192.0.2.1") == 429
 
 
-def test_where_the_server_itself_does_not_believe_it_neither_do_we(tmp_path, new_database):
+def test_a_server_hands_on_what_is_no_proxys_and_it_changes_nothing(tmp_path, new_database):
     with serving(tmp_path, new_database("sqlite"), LIMITS_READ="2/day") as server:
         statuses = []
         for number in range(3):
