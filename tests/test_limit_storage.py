@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,18 @@ def test_processes_count_together_in_redis_and_each_for_itself_in_memory(make, s
     assert [ask(client) for client in (first, second, first, second, first)] == [200, 200, 200, 429, 429]
     first, second = make("memory://"), make("memory://")
     assert [ask(client) for client in (first, second) for _ in range(4)] == [200, 200, 200, 429] * 2
+
+
+def taken_at_once(told):
+    """How many of 160 requests, eight at a time, are taken."""
+    with ThreadPoolExecutor(8) as pool:
+        return sum(counted[0].taken for counted in pool.map(lambda _: told.count("read", "address", "a"), range(160)))
+
+
+def test_many_at_once_get_no_more_in_than_one_after_the_other(make, server):
+    assert taken_at_once(limiter(make(server.url, **{"limits.read": "50/day"}))) == 50
+    # in memory two at the very end may keep each other out
+    assert 40 < taken_at_once(limiter(make("memory://", **{"limits.read": "50/day"}))) <= 50
 
 
 def test_an_answer_tells_the_same_as_with_memory(make, server):

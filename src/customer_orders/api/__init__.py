@@ -183,8 +183,7 @@ class Service(cornice.Service):
 
     def asks_who(self, method: str) -> bool:
         """Whether this method is only for those whom we know."""
-        known = "GET" if method == "HEAD" else method
-        found = [args["validators"] for defined, _, args in self.definitions if defined == known]
+        found = [args["validators"] for defined, _, args in self.definitions if defined == method]
         return any(isinstance(each, Operation) and not each.public for each in chain(*found))
 
     def _options(self, request: Any) -> Any:
