@@ -27,6 +27,7 @@ from customer_orders import main
 from customer_orders.auth.services import local_user
 from customer_orders.db import Base
 from databases import migrate, migrated_sqlite
+from quotas import GENEROUS
 
 # The plugin that tests script, installed as any other: a distribution on the path.
 STAGE = str(Path(__file__).parent / "stage")
@@ -187,6 +188,7 @@ def settings_for(url: str, **more: str) -> dict[str, str]:
         # no thread of its own: tests deliver by hand, when they mean to
         "notifications.dispatcher": "worker",
         "notifications.report_secrets": secrets.token_urlsafe(32),
+        **GENEROUS,
         **more,
     }
 

@@ -22,6 +22,7 @@ CAPABILITIES = (
     "idempotency-keys",
     "metadata",
     "ordering",
+    "rate-limits",
     "references",
 )
 

@@ -46,7 +46,9 @@ def _is_one_of(secrets: Sequence[str], given: str) -> bool:
 
 
 # not in the document: it is not for those who read that, and nobody should try it there with the secret
-callback = Service("delivery_reports", "/api/notifications/reports/{notifier}/{secret}", factory=Caller)
+callback = Service(
+    "delivery_reports", "/api/notifications/reports/{notifier}/{secret}", limited_as="reports", factory=Caller
+)
 
 
 @callback.post(permission=NO_PERMISSION_REQUIRED, query=None)
