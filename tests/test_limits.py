@@ -18,8 +18,9 @@ from contract import assert_problem
 from customer_orders import main
 from customer_orders.api import Service
 from customer_orders.api.counting import Limiter
+from customer_orders.auth import sessions
 from customer_orders.auth.models import RefreshToken
-from customer_orders.auth.services import issue_refresh_token, local_user
+from customer_orders.auth.services import local_user
 from customer_orders.orders.models import Order
 from customer_orders.sections.limiting import CLASSES
 from customer_orders.settings import InvalidSettings
@@ -171,7 +172,7 @@ def test_a_token_is_counted_by_whose_it_is(limited, new_user):
 def test_of_a_user_so_many_refresh_tokens_are_taken_and_one_too_many_is_not_spent(limited, new_user):
     registry, jane = limited.registry, new_user()
     with registry.database.transaction() as session:
-        token = issue_refresh_token(session, jane, registry.sections["auth"])
+        token = sessions.begin(session, jane, registry.sections["auth"]).token
     for number in range(3):
         token = limited(f"192.0.2.{number}").post_json("/api/token/refresh", {"refresh": token}).json["refresh"]
     refused(limited("192.0.2.7").post_json("/api/token/refresh", {"refresh": token}, status="*"))
