@@ -39,6 +39,8 @@ ROWS = {
     "customers_update": Row(WRITERS, 200, CUSTOMER),
     "customers_partial_update": Row(WRITERS, 200, {}),
     "customers_delete": Row(WRITERS, 204),
+    "customers_anonymize": Row({"admin"}, 200),
+    "customers_export": Row({"admin"}, 200),
     "orders_list": Row(READERS, 200),
     "orders_create": Row(WRITERS, 201, ORDER),
     "orders_read": Row(READERS, 200),
@@ -159,7 +161,7 @@ CLERK = [
     [
         ("viewer", [f"{thing}:read" for thing in ("customers", "me", "notifications", "orders", "stats")]),
         ("clerk", CLERK),
-        ("admin", sorted([*CLERK, "notifications:manage"])),
+        ("admin", sorted([*CLERK, "customers:manage", "notifications:manage"])),
     ],
 )
 def test_me_tells_the_role_and_what_it_permits(anonymous, token_for, role, permissions):
