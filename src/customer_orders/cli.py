@@ -16,7 +16,7 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.paster import get_app, get_appsettings, setup_logging
 from sqlalchemy.exc import DBAPIError
 
-from customer_orders import migrations
+from customer_orders import migrations, retention
 from customer_orders.auth import services as auth
 from customer_orders.auth.policy import ROLES
 from customer_orders.db import make_folder
@@ -183,6 +183,27 @@ def show_settings(registry: Any) -> None:
     for _, found in sorted(registry.sections.items()):
         for setting in found:
             click.echo(f"{setting.key} = {setting.display()}\t[{setting.origin}]")
+
+
+@main.command()
+@with_registry
+@click.option("--dry-run", is_flag=True, help="Only count what would go.")
+def prune(registry: Any, dry_run: bool) -> None:
+    """Do away with what need not be kept any more: see the settings retention.*.
+
+    Orders, sums and customers stay. It can be run at any time, beside everything else, and ended at any time.
+    """
+
+    def tell(done: retention.Pruned) -> None:
+        kept = "past their time" if done.days is None else f"kept for {done.days} days"
+        if not done.over:
+            click.echo(f"{done.rule.what}: {done.count} so far", err=True)
+        elif done.rule.setting and done.days is None:
+            click.echo(f"{done.rule.what}: kept for ever (retention.{done.rule.setting} is blank)")
+        else:
+            click.echo(f"{done.rule.what}, {kept}: {done.count} {'would go' if dry_run else 'gone'}")
+
+    retention.prune(registry.database, section(registry, "retention"), tell, dry_run=dry_run)
 
 
 @main.command()

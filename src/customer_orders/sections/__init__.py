@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from customer_orders.money import CURRENCIES
 from customer_orders.sections.access import Auth, Jwt
 from customer_orders.sections.messages import Notifications
+from customer_orders.sections.retention import Retention
 from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Switch, Words, node
 
 
@@ -155,6 +156,7 @@ CORE: dict[str, type[colander.SchemaNode]] = {
     "phone": Phone,
     "orders": Orders,
     "notifications": Notifications,
+    "retention": Retention,
 }
 
 # Settings of the libraries underneath that are ours to choose, not the operator's: the code relies on them.
