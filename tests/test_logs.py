@@ -212,6 +212,8 @@ NUMBER = "+254713812939"
         ("Authorization: Bearer abc.def", "Authorization: {hidden}"),
         ("{'Authorization': 'Basic YWJj', 'X': 1}", "{'Authorization': '{hidden}', 'X': 1}"),
         ("GET /callback?state=abc&code=4/0Ab&x=1", "GET /callback?state={hidden}&code={hidden}&x=1"),
+        ("Cookie: a=b; c=d\nX: 1", "Cookie: {hidden}\nX: 1"),
+        ("apiKey: abc", "apiKey: {hidden}"),
         ('{"refresh": "abc", "name": "Jane"}', '{"refresh": "{hidden}", "name": "Jane"}'),
         ("key co_12_abc-DEF_1 of", "key co_12_{hidden} of"),
         ("/api/notifications/reports/x/s3cret/y HTTP", "/api/notifications/reports/x/{secret} HTTP"),

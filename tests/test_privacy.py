@@ -243,6 +243,14 @@ def test_orders_and_sums_stay(full, client):
         assert (now["metadata"], now["reference"], now["item"]) == ({}, None, "Tea for anonymized")
 
 
+@pytest.mark.parametrize(("name", "reference", "left"), [("Asha", "for asha, 17", None), ("Jo", "JOB-17", "JOB-17")])
+def test_a_reference_that_holds_the_name_goes(client, name, reference, left):
+    customer = factories.customer(client, username=name)["id"]
+    placed = factories.order(client, customer=customer, reference=reference)
+    client.post(f"/api/customers/{customer}/anonymize", status=200)
+    assert client.get(f"/api/orders/{placed['id']}").json["reference"] == left
+
+
 def test_what_the_books_need_stays_with_an_order(person, client):
     placed = person.order(item="Tea", reference="R-17")
     person.anonymize()

@@ -36,8 +36,15 @@ Replacement = str | Callable[[re.Match[str]], str]
 RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
     # the address to which providers report; the secret is a part of the path
     (re.compile(r"(/api/notifications/reports/[^/\s]*/)[^\s\"']+"), r"\1{secret}"),
+    # the sign-in's, with whatever else a browser sends
+    (re.compile(r"(?i)\b((?:set-)?cookie['\"]?\s*[:=]\s*['\"]?)[^'\"\n]+"), rf"\1{HIDDEN}"),
     # RFC 9110, section 11.6.2, as a header, and as Python shows a mapping of headers
-    (re.compile(r"(?i)\b((?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?)(?:[a-z]+ +)?[^\s'\",]+"), rf"\1{HIDDEN}"),
+    (
+        re.compile(
+            r"(?i)\b((?:(?:proxy-)?authorization|(?:x-)?api-?key)['\"]?\s*[:=]\s*['\"]?)(?:[a-z]+ +)?[^\s'\",]+"
+        ),
+        rf"\1{HIDDEN}",
+    ),
     (re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
     # RFC 3986, section 3.2.1
     (re.compile(r"(://[^\s:/@]*:)[^\s/@]+@"), rf"\1{HIDDEN}@"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, false, or_, select, update
 from sqlalchemy.orm import Session
 
 from customer_orders import db
@@ -104,7 +104,7 @@ def _change(session: Session, model: Any, which: Any, **values: Any) -> None:
 
 def _holds(column: Any, numbers: Iterable[str | None]) -> ColumnElement[bool]:
     """Whether one of the numbers is written there, with its plus or without."""
-    return or_(False, *(column.contains(str(number).removeprefix("+")) for number in numbers))
+    return or_(false(), *(column.contains(str(number).removeprefix("+")) for number in numbers))
 
 
 def _without(column: Any, numbers: Iterable[str | None]) -> Any:
