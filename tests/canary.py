@@ -23,7 +23,7 @@ from sqlalchemy import String, select
 from webtest import TestApp
 
 from customer_orders.api.fields import Phone
-from customer_orders.auth import services, sign_in
+from customer_orders.auth import api_keys, sessions, sign_in
 from customer_orders.auth.tokens import AccessTokens
 from customer_orders.db import Base
 from customer_orders.settings import Sections
@@ -88,7 +88,9 @@ class Canaries:
 
         after(Phone, "e164", lambda number, *_: self.note("phone", number))
         after(AccessTokens, "create_token", lambda token, *_: self.note("access token", token))
-        after(services, "issue_refresh_token", lambda token, *_: self.note("refresh token", token))
+        after(sessions, "begin", lambda begun, *_: self.note("refresh token", begun.token))
+        after(sessions, "renew", lambda renewed, *_: self.note("refresh token", renewed and renewed.token))
+        after(api_keys, "create", lambda made, *_: self.note("API key", made[1]))
         after(sign_in, "begin", lambda begun, *_: self._begun(begun))
         after(Sections, "add", lambda read, *_: self._settings(read))
         after(Router, "__call__", lambda _, router, environ, *__: self._request(environ))
@@ -100,7 +102,7 @@ class Canaries:
     def _settings(self, read: Any) -> None:
         for setting in read:
             if getattr(setting.node, "secret", False):
-                several = setting.value if isinstance(setting.value, tuple) else (setting.value,)
+                several = setting.value if isinstance(setting.value, tuple) else (setting.value or "").split()
                 for value in several:
                     self.note(setting.key, value)
 

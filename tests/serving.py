@@ -59,9 +59,9 @@ def unmeasured() -> dict[str, str]:
 
 
 class Server:
-    """One ``pserve`` process on a port of loopback."""
+    """One server on a port of loopback: ``pserve``, or with ``production`` what ``customer-orders serve`` starts."""
 
-    def __init__(self, ini: Path, environ: dict[str, str], log: Path) -> None:
+    def __init__(self, ini: Path, environ: dict[str, str], log: Path, *, production: bool = False) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.environ = {
@@ -72,6 +72,7 @@ class Server:
             **environ,
         }
         self.ini, self.log = ini, log
+        self.program = [str(BIN / "customer-orders"), "serve", "-c"] if production else [str(BIN / "pserve")]
         self.process: subprocess.Popen[bytes] | None = None
 
     def measure(self) -> None:
@@ -105,9 +106,7 @@ class Server:
     def start(self) -> None:
         """Start the process and wait until it answers."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [str(BIN / "pserve"), str(self.ini)], env=self.environ, stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen([*self.program, str(self.ini)], env=self.environ, stdout=log, stderr=log)
         wait_for(self.answers, f"{self.url} answers\n{self.log.read_text()}")
 
     def answers(self) -> bool:

@@ -14,9 +14,11 @@ from webtest import TestApp
 import factories
 from conftest import STAGE, settings_for
 from customer_orders import main as application
+from customer_orders.auth import sessions
 from customer_orders.auth.models import User
 from customer_orders.auth.services import disable, local_user
 from customer_orders.cli import main
+from customer_orders.sections.keys import key_ring, new_key
 from serving import BIN, ROOT, wait_for
 
 
@@ -301,3 +303,53 @@ def test_a_worker_delivers_until_it_is_told_to_stop(app, client, ini, monkeypatc
             worker.wait()
     assert worker.returncode == 0, said
     assert said.decode() == "The worker is delivering.\n"
+
+
+# -- keys and sessions --------------------------------------------------------------------------------------------
+
+
+def test_keys_new_prints_a_key_that_a_ring_takes_and_nothing_else(tmp_path):
+    made = [CliRunner().invoke(main, ["keys", "new"], catch_exceptions=False) for _ in range(2)]
+    assert [one.exit_code for one in made] == [0, 0]
+    first, second = key_ring(" ".join(one.stdout for one in made))
+    assert first.secret != second.secret
+    assert made[0].stdout == f"{first.kid}:{first.secret}\n"
+    # long enough for each algorithm
+    assert len(first.secret) >= 64
+
+
+def test_keys_list_tells_which_signs_and_no_key(write_ini):
+    keys = [new_key() for _ in range(2)]
+    text = " ".join(f"{key.kid}:{key.secret}" for key in keys)
+    ini = write_ini(settings_for("sqlite:///unused.sqlite", **{"jwt.private_key": text}))
+    result = CliRunner().invoke(main, ["keys", "list", "-c", ini], catch_exceptions=False)
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert rows == [[keys[0].kid, "86", "signs and verifies"], [keys[1].kid, "86", "verifies"]]
+
+
+def test_api_keys_are_made_listed_and_revoked(run, anonymous):
+    key = run("api-keys new --name Till --role clerk").stdout.removesuffix("\n")
+    expiring = run("api-keys new --name Report --role viewer --days 1").stdout.removesuffix("\n")
+    for shown in (key, expiring):
+        anonymous.get("/api/me", headers={"Authorization": f"Bearer {shown}"}, status=200)
+    key_id = key.split("_")[1]
+    rows = [line.split("\t") for line in run("api-keys list").stdout.splitlines()]
+    assert [row[1:4] for row in rows] == [["Report", "viewer", "active"], ["Till", "clerk", "active"]]
+    assert all(row[4].endswith(" UTC") for row in rows)
+    assert run(f"api-keys revoke {key_id}").stdout == f"API key {key_id} (Till) is revoked.\n"
+    anonymous.get("/api/me", headers={"Authorization": f"Bearer {key}"}, status=401)
+    assert "Till\tclerk\trevoked" in run("api-keys list").stdout
+    assert "There is no API key 4611686018427387904." in run("api-keys revoke 4611686018427387904", status=1).stderr
+    for odd in ("--name \t --role clerk", "--name Till --role owner", "--role clerk"):
+        assert run(f"api-keys new {odd}", status=2).stdout == ""
+
+
+def test_user_sign_out_ends_all_sessions(run, registry, anonymous):
+    with registry.database.transaction() as session:
+        user = local_user(session, "jane@shop.example", "clerk").id
+        tokens = [sessions.begin(session, user, registry.sections["auth"]).token for _ in range(2)]
+    told = run("user sign-out jane@shop.example").stdout
+    assert told == f"2 sessions of jane@shop.example (user {user}) were ended.\n"
+    for token in tokens:
+        anonymous.post_json("/api/token/refresh", {"refresh": token}, status=401)
+    assert run(f"user sign-out {user}").stdout.startswith("0 sessions")

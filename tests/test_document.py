@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 import factories
 from contract import signed_in
 from customer_orders.api.fields import Phone, Text
+from customer_orders.auth import api_keys, sessions
 from customer_orders.interfaces import Rejected
 
 with warnings.catch_warnings():
@@ -66,6 +67,13 @@ OPERATIONS = {
     ("/", "get"): ("root_read", False, "200"),
     ("/stats", "get"): ("stats_read", True, "200"),
     ("/me", "get"): ("me_read", True, "200"),
+    ("/me/sessions", "get"): ("sessions_list", True, "200"),
+    ("/me/sessions", "delete"): ("sessions_revoke_all", True, "204"),
+    ("/me/sessions/{id}", "delete"): ("sessions_revoke", True, "204"),
+    ("/api-keys/", "get"): ("api_keys_list", True, "200"),
+    ("/api-keys/", "post"): ("api_keys_create", True, "201"),
+    ("/api-keys/{id}", "get"): ("api_keys_read", True, "200"),
+    ("/api-keys/{id}", "delete"): ("api_keys_revoke", True, "204"),
     ("/token/refresh", "post"): ("token_refresh_post", False, "200"),
     ("/token/revoke", "post"): ("token_revoke_post", False, "204"),
     ("/{provider}-oauth2/redirect/", "get"): ("sign_in_redirect", False, "302"),
@@ -251,6 +259,10 @@ def test_no_request_gets_an_answer_that_is_not_documented(app, client, deliver, 
         notifier.script.append(Rejected("InvalidPhoneNumber"))
     deliver()
     existing = {"customers": lonely["id"], "orders": placed["id"], "notifications": placed["notification"]["id"]}
+    with app.registry.database.transaction() as session:
+        user_id = client.get("/api/me").json["id"]
+        existing["me"] = sessions.begin(session, user_id, app.registry.sections["auth"]).family_id
+        existing["api-keys"] = api_keys.create(session, "Till", "viewer")[0].id
     headers = {"Authorization": f"Bearer {client.authorization[1]}"}
     operation = schemathesis.openapi.from_wsgi("/api/api.json", app)[path][method]
     seen = []

@@ -69,9 +69,9 @@ format = %(asctime)s %(name)s %(message)s
 """
 
 
-@pytest.fixture
-def deployment(tmp_path, new_database, database_kind):
-    """A server of that INI, started."""
+@pytest.fixture(params=["pserve", "serve"])
+def deployment(tmp_path, new_database, database_kind, request):
+    """A server of that INI, started: by pserve, and by what is for production."""
     ini = tmp_path / "gossip.ini"
     ini.write_text(INI)
     more = {
@@ -80,6 +80,10 @@ def deployment(tmp_path, new_database, database_kind):
         "NOTIFICATIONS_REPORT_SECRETS": secrets.token_urlsafe(32),
     }
     with serving(tmp_path, new_database(database_kind), ini, **more) as server:
+        if request.param == "serve":
+            server.end()
+            server.program = [str(BIN / "customer-orders"), "serve", "-c"]
+            server.start()
         yield server
 
 
@@ -111,7 +115,7 @@ def test_what_server_and_worker_and_command_line_log_holds_nothing_of_it(deploym
     values = {
         f"+{digits}": "phone",
         (token := deployment.token("admin")): "access token",
-        (key := f"co_7_{secrets.token_urlsafe(32)}"): "API key",
+        (key := deployment.command("api-keys", "new", "--name", "till", "--role", "clerk")): "API key",
         (code := f"4/{secrets.token_urlsafe(24)}"): "code",
         (state := secrets.token_urlsafe(32)): "state",
         (refresh := secrets.token_urlsafe(32)): "refresh token",

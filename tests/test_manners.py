@@ -16,6 +16,7 @@ from contract import assert_problem, signed_in
 from customer_orders import keyset, main
 from customer_orders.api import Operation
 from customer_orders.api.fields import Metadata
+from customer_orders.auth import api_keys, sessions
 from customer_orders.notifications.models import Notification
 from customer_orders.settings import InvalidSettings
 
@@ -23,10 +24,14 @@ from customer_orders.settings import InvalidSettings
 METHODS = {
     "/": {"GET"},
     "/api/": {"GET"},
+    "/api/api-keys/": {"GET", "POST"},
+    "/api/api-keys/{id}": {"GET", "DELETE"},
     "/api/api.json": {"GET"},
     "/api/customers/": {"GET", "POST"},
     "/api/customers/{id}": {"GET", "PUT", "PATCH", "DELETE"},
     "/api/me": {"GET"},
+    "/api/me/sessions": {"GET", "DELETE"},
+    "/api/me/sessions/{id}": {"DELETE"},
     "/api/notifications/": {"GET"},
     "/api/notifications/resend": {"POST"},
     "/api/notifications/{id}": {"GET"},
@@ -59,12 +64,16 @@ INTERNAL_FILES = {"static/*subpath", "static/swagger-ui/*subpath"}
 
 
 @pytest.fixture
-def url_of(client):
+def url_of(client, registry):
     """Tells a URL of something that there is, for the path of a service."""
     placed = factories.order(client)
+    with registry.database.transaction() as session:
+        begun = sessions.begin(session, client.get("/api/me").json["id"], registry.sections["auth"]).family_id
+        key = api_keys.create(session, "Till", "viewer")[0].id
 
     def url(path):
         ids = {"orders": placed["id"], "customers": placed["customer"], "notifications": placed["notification"]["id"]}
+        ids |= {"me": begun, "api-keys": key}
         return path.format(id=ids.get("".join(path.split("/")[2:3])), provider="scripted", code="stale")
 
     return url
@@ -243,6 +252,7 @@ def speaking(client, registry, url_of):
         "orders": {"item": "Tea", "amount": 1, "customer": placed["customer"]},
         "token": REFRESH,
     }
+    bodies["api-keys"] = {"name": "Till", "role": "viewer"}
     own = {"/api/notifications/resend": {"status": ["unknown"]}, "/api/notifications/{id}/resend": {}}
     found = []
     for path, service in services(registry).items():
@@ -252,7 +262,7 @@ def speaking(client, registry, url_of):
             if service.tags and operation.returns and "callback" not in path and method != "HEAD":
                 body = own.get(path, bodies.get(path.split("/")[2])) if operation.body else None
                 found.append((method, url_of(path), body))
-    assert len(found) == 19
+    assert len(found) == 23
     return found
 
 

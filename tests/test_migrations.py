@@ -201,12 +201,12 @@ def test_a_message_knows_whom_it_was_for_and_when_it_was_sent(start):
 
 def test_who_was_anonymized_has_an_empty_number_on_the_way_back(start):
     engine = start()
-    migrations.upgrade(engine, "0004")
+    migrations.upgrade(engine, "0005")
     insert_orders(engine, "A-1")
     migrations.upgrade(engine, "0007")
     with engine.begin() as connection:
         connection.execute(text("UPDATE customers SET phone_number = NULL, anonymized_at = updated_at"))
-    migrations.downgrade(engine, "0004")
+    migrations.downgrade(engine, "0005")
     with engine.connect() as connection:
         assert connection.execute(text("SELECT username, phone_number FROM customers")).one() == ("Amina", "")
         assert connection.execute(text("SELECT customer_id, reference FROM orders")).one() == (1, "A-1")
@@ -264,7 +264,9 @@ def populated(start, next_migration):
     rows = {
         "users": {"email": "jane@shop.example", "name": "Jane", "disabled": False, **times},
         "external_identities": {"user_id": 1, "provider": "google", "subject": "1", "created_at": at},
-        "refresh_tokens": {"user_id": 1, "token_hash": "0", "created_at": at, "expires_at": at},
+        "refresh_families": {"user_id": 1, "created_at": at, "used_at": at, "expires_at": at},
+        "refresh_tokens": {"user_id": 1, "family_id": 1, "token_hash": "0", "created_at": at, "expires_at": at},
+        "api_keys": {"name": "Till", "role": "clerk", "secret_hash": "0", "created_by": 1, **times},
         "customers": {"username": "Amina", "phone_number": "+254700000001", "sms_opt_out": False, **times},
         "orders": {"customer_id": 1, "item": "Tea", "amount": 1, "currency": "KES", "status": "placed", **times},
         "notifications": {

@@ -12,12 +12,16 @@ from webtest import TestApp
 
 import factories
 from customer_orders.api import Service
+from customer_orders.auth import api_keys, sessions
 from customer_orders.auth.services import disable, grant, local_user
 from customer_orders.notifications.models import Notification
 
-ANYONE = {"anonymous", "expired", "disabled", "roleless", "viewer", "clerk", "admin"}
-READERS = {"viewer", "clerk", "admin"}
-WRITERS = {"clerk", "admin"}
+ROLES = {"viewer", "clerk", "admin"}
+# a user of each role, and an API key
+READERS = ROLES | {f"key of {role}" for role in ROLES}
+WRITERS = {"clerk", "admin", "key of clerk", "key of admin"}
+ADMINS = {"admin", "key of admin"}
+ANYONE = {"anonymous", "expired", "disabled", "roleless", "revoked key", *READERS}
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,17 @@ ROWS = {
     "notifications_list": Row(READERS, 200),
     "notifications_read": Row(READERS, 200),
     "notifications_resend": Row(WRITERS, 200),
-    "notifications_resend_all": Row({"admin"}, 200, {"status": ["failed"], "dry_run": True}),
+    "notifications_resend_all": Row(ADMINS, 200, {"status": ["failed"], "dry_run": True}),
     "stats_read": Row(READERS, 200),
     "me_read": Row(READERS, 200),
+    # a machine has none
+    "sessions_list": Row(ROLES, 200),
+    "sessions_revoke": Row(ROLES, 204),
+    "sessions_revoke_all": Row(ROLES, 204),
+    "api_keys_list": Row(ADMINS, 200),
+    "api_keys_create": Row(ADMINS, 201, {"name": "Till", "role": "clerk"}),
+    "api_keys_read": Row(ADMINS, 200),
+    "api_keys_revoke": Row(ADMINS, 204),
     "root_read": Row(ANYONE, 200),
     "document_read": Row(ANYONE, 200),
     "sign_in_redirect": Row(ANYONE, 302),
@@ -83,8 +95,15 @@ def caller(app, registry, request):
     client = TestApp(app)
     if kind == "anonymous":
         return client
+    _, _, role = kind.partition("key of ")
     with registry.database.transaction() as session:
-        user = local_user(session, f"{kind}@shop.example", kind if kind in READERS else "admin")
+        if role or kind == "revoked key":
+            made, shown = api_keys.create(session, kind, role or "admin")
+            if not role:
+                api_keys.revoke(session, made.id)
+            client.authorization = ("Bearer", shown)
+            return client
+        user = local_user(session, f"{kind}@shop.example", kind if kind in ROLES else "admin")
         if kind == "roleless":
             grant(session, str(user.id), None)
         disable(session, str(user.id), disabled=kind == "disabled")
@@ -115,6 +134,11 @@ def test_who_may_do_what(documented, client, registry, caller, kind):
             thing = factories.order(client, customer=customer)["notification"]["id"]
             with registry.database.transaction() as session:
                 session.get(Notification, thing).status = "failed"
+        elif "api_keys" in operation:
+            thing = client.post_json("/api/api-keys/", {"name": "Till", "role": "clerk"}).json["id"]
+        elif operation == "sessions_revoke" and kind in ROLES:
+            with registry.database.transaction() as session:
+                thing = sessions.begin(session, caller.get("/api/me").json["id"], registry.sections["auth"]).family_id
         body = {**row.body, "customer": customer} if row.body and "item" in row.body else row.body
         answer = caller.request(
             path.replace("{id}", str(thing)).replace("{provider}", "scripted"),
@@ -148,6 +172,7 @@ CLERK = [
     "customers:read",
     "customers:write",
     "me:read",
+    "me:write",
     "notifications:read",
     "notifications:write",
     "orders:read",
@@ -159,9 +184,9 @@ CLERK = [
 @pytest.mark.parametrize(
     ("role", "permissions"),
     [
-        ("viewer", [f"{thing}:read" for thing in ("customers", "me", "notifications", "orders", "stats")]),
+        ("viewer", [name for name in CLERK if name.endswith(":read") or name == "me:write"]),
         ("clerk", CLERK),
-        ("admin", sorted([*CLERK, "customers:manage", "notifications:manage"])),
+        ("admin", sorted([*CLERK, "api-keys:manage", "customers:manage", "notifications:manage"])),
     ],
 )
 def test_me_tells_the_role_and_what_it_permits(anonymous, token_for, role, permissions):
@@ -177,3 +202,38 @@ def test_a_method_that_names_no_permission_cannot_be_defined():
         @service.get()
         def read(request):
             """Never reached."""
+
+
+OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+
+
+@pytest.mark.parametrize("header", OVERRIDES)
+@pytest.mark.parametrize("carrier", ["GET", "POST"])
+def test_a_header_makes_no_other_method_of_a_request(anonymous, token_for, client, header, carrier):
+    customer = factories.customer(client)["id"]
+    path = f"/api/customers/{customer}"
+    anonymous.authorization = ("Bearer", token_for("clerk"))
+    answer = anonymous.request(
+        f"{path}?_method=DELETE", method=carrier, headers={header: "DELETE"}, body=b"_method=DELETE", status="*"
+    )
+    # the query is refused as any other that is not known
+    assert answer.status_int == {"GET": 400, "POST": 405}[carrier]
+    anonymous.request(path, method=carrier, headers={header: "DELETE"}, status={"GET": 200, "POST": 405}[carrier])
+    client.get(path, status=200)
+
+
+def test_head_and_options_open_nothing(documented, anonymous, client):
+    closed = {path for method, path, asks in documented.values() if asks and method == "get"}
+    assert closed
+    for path in closed:
+        path = path.replace("{id}", "1")
+        answer = anonymous.head(path, status=401)
+        assert answer.body == b""
+        told = anonymous.options(path, status=204)
+        assert (told.body, set(told.headers) & {"Location", "ETag", "Link", "X-Total-Count"}) == (b"", set())
+
+
+def test_options_tells_the_same_whether_a_thing_is_there(anonymous, client):
+    there = factories.customer(client)["id"]
+    first, second = (anonymous.options(f"/api/customers/{thing}", status=204) for thing in (there, 2**62))
+    assert first.headers["Allow"] == second.headers["Allow"]

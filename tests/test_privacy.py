@@ -40,6 +40,8 @@ IMPERSONAL = {
     # masked when it is written, and of the notifier
     "channels": {"notifier", "probe_owner", "reason"},
     # of the staff
+    "refresh_families": {"client"},
+    "api_keys": {"name", "role", "secret_hash"},
     "users": {"email", "name", "role", "granted_role"},
     "external_identities": {"provider", "subject"},
     "refresh_tokens": {"token_hash"},

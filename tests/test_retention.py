@@ -15,15 +15,16 @@ import factories
 from conftest import settings_for
 from customer_orders import retention
 from customer_orders.api.idempotency import IdempotencyKey
-from customer_orders.auth.models import RefreshToken
-from customer_orders.auth.services import issue_refresh_token, local_user
+from customer_orders.auth import sessions
+from customer_orders.auth.models import RefreshFamily, RefreshToken
+from customer_orders.auth.services import local_user
 from customer_orders.cli import main
 from customer_orders.interfaces import Rejected, Uncertain
 from customer_orders.notifications import sweeping
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt
 from customer_orders.settings import InvalidSettings, section
 
-TABLES = (Notification, NotificationAttempt, DeliveryReport, RefreshToken, IdempotencyKey)
+TABLES = (Notification, NotificationAttempt, DeliveryReport, RefreshFamily, RefreshToken, IdempotencyKey)
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def kept(client, registry, deliver, anonymous, notifier):
     reference = client.get(f"/api/notifications/{order['notification']['id']}").json["reference"]
     anonymous.post_json(path, [{"reference": reference, "status": "delivered", "to": "+254700000001"}])
     with registry.database.transaction() as session:
-        issue_refresh_token(session, local_user(session, "a@shop.example", "clerk").id, section(registry, "auth"))
+        sessions.begin(session, local_user(session, "a@shop.example", "clerk").id, section(registry, "auth"))
     return order
 
 
@@ -219,6 +220,7 @@ def test_the_command_tells_what_went(kept, run, registry, count):
     # the command has no other clock than the database's
     with registry.database.transaction() as session:
         for model, column in (
+            (RefreshFamily, RefreshFamily.expires_at),
             (RefreshToken, RefreshToken.expires_at),
             (IdempotencyKey, IdempotencyKey.expires_at),
             (Notification, Notification.updated_at),
@@ -231,13 +233,14 @@ def test_the_command_tells_what_went(kept, run, registry, count):
         "attempts at messages: kept for ever (retention.attempts is blank)",
         "delivery reports, kept for 90 days: 0 would go",
         "refresh tokens, kept for 30 days: 1 would go",
+        "sessions, kept for 30 days: 1 would go",
         "answers kept for an Idempotency-Key, past their time: 1 would go",
     ]
     assert count() == before
     done = run()
     assert done.stdout == "\n".join(lines).replace("would go", "gone") + "\n"
     assert "numbers and words of messages: 1 so far" in done.stderr
-    assert count() == {**before, RefreshToken: 0, IdempotencyKey: 0}
+    assert count() == {**before, RefreshFamily: 0, RefreshToken: 0, IdempotencyKey: 0}
 
 
 @pytest.mark.parametrize("days", ["0", "36501", "1.5", "-1", "a year"])

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.api.idempotency import IdempotencyKey
-from customer_orders.auth.models import RefreshToken
+from customer_orders.auth.models import RefreshFamily, RefreshToken
 from customer_orders.db import Database
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt, Status
 from customer_orders.settings import Section
@@ -91,6 +91,13 @@ RULES = (
         "refresh_tokens",
         RefreshToken,
         lambda before: [RefreshToken.expires_at < before],
+    ),
+    # the tokens that are left of one go with it
+    Rule(
+        "sessions",
+        "refresh_tokens",
+        RefreshFamily,
+        lambda before: [RefreshFamily.expires_at < before],
     ),
     Rule(
         "answers kept for an Idempotency-Key",

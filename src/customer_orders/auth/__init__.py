@@ -16,4 +16,5 @@ def includeme(config: Any) -> None:
     config.set_security_policy(SecurityPolicy(registry.access_tokens))
     # the call-back is a GET that makes users and tokens
     config.add_writing_route("oauth2_callback")
-    config.scan("customer_orders.auth.views")
+    for views in ("views", "session_views", "api_key_views"):
+        config.scan(f"customer_orders.auth.{views}")

@@ -50,14 +50,54 @@ class ExternalIdentity(Base):
     user: Mapped[User] = relationship(back_populates="identities")
 
 
+class RefreshFamily(Base):
+    """A session: all refresh tokens that came of one sign-in, each of the one before (RFC 9700, section 4.14.2).
+
+    ``used_at``: when it was begun, or its last token was had. ``client``: the ``User-Agent`` of the sign-in.
+    """
+
+    __tablename__ = "refresh_families"
+
+    id: Mapped[int] = primary_key()
+    user_id: Mapped[int] = mapped_column(BigInt, ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    client: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
 class RefreshToken(Base):
-    """A refresh token, by its hash. Good once, until it expires."""
+    """A refresh token, by its hash. Good once, until it expires or its family is revoked.
+
+    ``family_id`` is null for tokens of a version without families: they are not good any more.
+    """
 
     __tablename__ = "refresh_tokens"
 
     id: Mapped[int] = primary_key()
     user_id: Mapped[int] = mapped_column(BigInt, ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    family_id: Mapped[int | None] = mapped_column(
+        BigInt, ForeignKey("refresh_families.id", ondelete="CASCADE"), index=True
+    )
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     spent_at: Mapped[datetime | None]
+
+
+class ApiKey(Base):
+    """A machine's key, by the hash of its secret. ``created_by``: the user who made it; null: an operator."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[int] = primary_key()
+    name: Mapped[str] = mapped_column(String(255))
+    role: Mapped[str] = mapped_column(String(16))
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    created_by: Mapped[int | None] = mapped_column(BigInt, ForeignKey("users.id", ondelete="SET NULL"))
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -10,17 +12,24 @@ from typing import Any
 from pyramid.authorization import ACLHelper, Allow
 from pyramid.interfaces import ISecurityPolicy
 from pyramid.request import RequestLocalCache
+from sqlalchemy import and_, select
 from zope.interface import implementer
 
+from customer_orders import db
 from customer_orders.api.fields import MAX_ID
-from customer_orders.auth.models import User
-from customer_orders.auth.tokens import AccessTokens
+from customer_orders.auth import api_keys
+from customer_orders.auth.models import RefreshFamily, User
+from customer_orders.auth.tokens import AccessTokens, bearer
+
+log = logging.getLogger(__name__)
 
 
 class Permission(StrEnum):
     """What an operation needs, as ``resource:action``."""
 
     ME_READ = "me:read"
+    # one's own sessions
+    ME_WRITE = "me:write"
     CUSTOMERS_READ = "customers:read"
     CUSTOMERS_WRITE = "customers:write"
     # to forget a customer, or to read all that is held on one
@@ -32,11 +41,13 @@ class Permission(StrEnum):
     # to send many again at once, or one to somebody who wants none
     NOTIFICATIONS_MANAGE = "notifications:manage"
     STATS_READ = "stats:read"
+    API_KEYS_MANAGE = "api-keys:manage"
 
 
 READING = frozenset(
     {
         Permission.ME_READ,
+        Permission.ME_WRITE,
         Permission.CUSTOMERS_READ,
         Permission.ORDERS_READ,
         Permission.NOTIFICATIONS_READ,
@@ -57,19 +68,33 @@ ACL = [(Allow, f"role:{role}", [str(item) for item in permissions]) for role, pe
 
 @dataclass(frozen=True)
 class Caller:
-    """The signed-in user, as policy and views need them. ``role``: empty for one who has none, and may do nothing."""
+    """The signed-in user, or the machine with an API key, as policy and views need them.
+
+    :param kind: ``user`` or ``api_key``: whose ``id`` it is.
+    :param email: empty for a machine.
+    :param role: empty for one who has none, and may do nothing.
+    :param session: id of the user's session that the access token is of; None: of none, or a machine.
+    """
 
     id: int
     email: str
     name: str
     role: str
+    kind: str = "user"
+    session: int | None = None
+
+    @property
+    def principal(self) -> str:
+        """One name for each: a user's id, or ``api_key:`` and that of the key."""
+        return str(self.id) if self.kind == "user" else f"{self.kind}:{self.id}"
 
 
 @implementer(ISecurityPolicy)
 class SecurityPolicy:
     """A good access token names a user; the user's row says whether they still have access, and their role.
 
-    One read by primary key for each request: what an operator takes away is gone at once.
+    One read by primary keys for each request, the user's and the session's: what an operator or the user takes away is
+    gone at once. An API key is a row as well.
     """
 
     def __init__(self, tokens: AccessTokens) -> None:
@@ -78,13 +103,33 @@ class SecurityPolicy:
         self._callers = RequestLocalCache(self._load)
 
     def _load(self, request: Any) -> Caller | None:
-        subject = self.tokens.get_claims(request).get("sub", "")
-        if not re.fullmatch("[1-9][0-9]{0,18}", subject) or int(subject) > MAX_ID:
+        credential = bearer(request)
+        if credential.startswith(api_keys.PREFIX):
+            return self._machine(request, credential)
+        return self._user(request, self.tokens.jwt_decode(request, credential)) if credential else None
+
+    def _user(self, request: Any, claims: Mapping[str, Any]) -> Caller | None:
+        user_id = _id(claims.get("sub"))
+        # a token that an operator made at the command line is of no session
+        family_id = _id(claims["sid"]) if "sid" in claims else 0
+        if user_id is None or family_id is None:
             return None
-        user = request.dbsession.get(User, int(subject))
-        if user is None or user.disabled:
+        same = and_(RefreshFamily.id == family_id, RefreshFamily.user_id == User.id)
+        known = select(User, RefreshFamily).outerjoin(RefreshFamily, same).where(User.id == user_id)
+        user, family = request.dbsession.execute(known).one_or_none() or (None, None)
+        if user is None or user.disabled or (family_id and (family is None or family.revoked_at is not None)):
             return None
-        return Caller(user.id, user.email, user.name, user.effective_role or "")
+        return Caller(user.id, user.email, user.name, user.effective_role or "", session=family_id or None)
+
+    def _machine(self, request: Any, credential: str) -> Caller | None:
+        found = api_keys.find(request.dbsession, credential)
+        if found is None:
+            log.info("API key refused (request %s)", request.request_id)
+            return None
+        if api_keys.is_use_worth_writing(found, db.now(request.dbsession)):
+            # afterwards, in a transaction of its own: a request that only reads can't write, one that fails rolls back
+            request.add_finished_callback(lambda done: api_keys.note_use(done.registry.database, found.id))
+        return Caller(found.id, "", found.name, found.role, kind="api_key")
 
     def identity(self, request: Any) -> Caller | None:
         """Who is calling; None: nobody we know."""
@@ -92,9 +137,9 @@ class SecurityPolicy:
         return found
 
     def authenticated_userid(self, request: Any) -> str | None:
-        """The caller's id, as a string."""
+        """The caller's name as a principal."""
         caller = self.identity(request)
-        return None if caller is None else str(caller.id)
+        return None if caller is None else caller.principal
 
     def permits(self, request: Any, context: Any, permission: str) -> Any:
         """Whether the context's ``__acl__`` lets the caller's role do it."""
@@ -108,3 +153,9 @@ class SecurityPolicy:
     def forget(self, request: Any, **kw: Any) -> list[tuple[str, str]]:
         """Nothing: tokens travel in bodies."""
         return []
+
+
+def _id(claim: Any) -> int | None:
+    """The id that a claim holds, a string (RFC 7519, section 4.1.2); None if it holds none."""
+    sound = isinstance(claim, str) and re.fullmatch("[1-9][0-9]{0,18}", claim) and int(claim) <= MAX_ID
+    return int(claim) if sound else None

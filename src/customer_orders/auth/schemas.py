@@ -6,7 +6,8 @@ from typing import Any
 
 import colander
 
-from customer_orders.api.fields import Body, Integer, Opaque, Text, Word, node
+from customer_orders.api.fields import Body, Flag, Integer, Opaque, Text, Timestamp, Word, node
+from customer_orders.auth.models import ApiKey, RefreshFamily
 from customer_orders.auth.policy import ROLES, Caller
 
 
@@ -42,11 +43,74 @@ class SignedIn(colander.MappingSchema):
     tokens = Tokens()
 
 
-class Me(colander.MappingSchema):
-    """The signed-in user."""
+class SessionRead(colander.MappingSchema):
+    """A session: what a sign-in began, and refresh tokens keep going."""
 
-    id = node(Integer(1), "Id of the user.")
-    email = node(Text(0, 320), "E-mail address.")
+    example = {
+        "id": 1,
+        "client": "Mozilla/5.0 (X11; Linux x86_64)",
+        "current": True,
+        "created_at": "2026-01-31T08:00:00.000000Z",
+        "used_at": "2026-01-31T09:00:00.000000Z",
+        "expires_at": "2026-05-01T08:00:00.000000Z",
+    }
+
+    id = node(Integer(1), "Id of the session.")
+    client = node(Text(0), "What signed in, as it calls itself: its `User-Agent`.", nullable=True)
+    current = node(Flag(), "Whether this request's access token is of it.")
+    created_at = node(Timestamp(), "When it was begun.")
+    used_at = node(Timestamp(), "When it was begun or last refreshed.")
+    expires_at = node(Timestamp(), "When it ends, however much it is used; unused, it ends sooner.")
+
+
+class ApiKeyBody(Body):
+    """An API key to make."""
+
+    example = {"name": "Till in the shop", "role": "clerk"}
+
+    name = node(Text(), "What it is for.")
+    role = node(Word(*ROLES), "What it permits: that of a user of this role.")
+    expires_at = node(Timestamp(), "When it ends; never, unless told.", missing=None, nullable=True)
+
+
+class ApiKeyRead(colander.MappingSchema):
+    """An API key, without its secret."""
+
+    example = {
+        "id": 1,
+        "name": "Till in the shop",
+        "role": "clerk",
+        "created_by": 1,
+        "created_at": "2026-01-31T08:00:00.000000Z",
+        "expires_at": None,
+        "revoked_at": None,
+        "last_used_at": "2026-01-31T09:00:00.000000Z",
+    }
+
+    id = node(Integer(1), "Id of the key: the number in it.")
+    name = node(Text(), "What it is for.")
+    role = node(Word(*ROLES), "What it permits.")
+    created_by = node(Integer(1), "Id of the user who made it; null: an operator, or another key.", nullable=True)
+    created_at = node(Timestamp(), "When it was made.")
+    expires_at = node(Timestamp(), "When it ends; null: never.", nullable=True)
+    revoked_at = node(Timestamp(), "When it was revoked; null: it was not.", nullable=True)
+    last_used_at = node(Timestamp(), "When it was last used, to the minute; null: never.", nullable=True)
+
+
+class ApiKeyMade(ApiKeyRead):
+    """A new API key, with what to send: nobody can tell that again."""
+
+    example = {**ApiKeyRead.example, "last_used_at": None, "key": "the-api-key"}
+
+    key = node(Opaque(1, 128), "For `Authorization: Bearer`. Keep it: it is not shown again.")
+
+
+class Me(colander.MappingSchema):
+    """The signed-in user, or the API key that calls."""
+
+    id = node(Integer(1), "Id of the user, or of the key.")
+    kind = node(Word("user", "api_key"), "Which of the two it is.")
+    email = node(Text(0, 320), "E-mail address; empty for a key.")
     name = node(Text(0), "Name.")
     role = node(Word(*ROLES), "The role that counts.")
     roles = colander.SequenceSchema(colander.SchemaNode(Word(*ROLES)), description="The same, as a list.")
@@ -59,9 +123,36 @@ def me(caller: Caller) -> dict[str, Any]:
     """A caller as JSON."""
     return {
         "id": caller.id,
+        "kind": caller.kind,
         "email": caller.email,
         "name": caller.name,
         "role": caller.role,
         "roles": [caller.role],
         "permissions": sorted(ROLES[caller.role]),
+    }
+
+
+def session(found: RefreshFamily, caller: Caller) -> dict[str, Any]:
+    """A session as JSON, for the caller whose it is."""
+    return {
+        "id": found.id,
+        "client": found.client,
+        "current": found.id == caller.session,
+        "created_at": found.created_at,
+        "used_at": found.used_at,
+        "expires_at": found.expires_at,
+    }
+
+
+def api_key(found: ApiKey) -> dict[str, Any]:
+    """An API key as JSON."""
+    return {
+        "id": found.id,
+        "name": found.name,
+        "role": found.role,
+        "created_by": found.created_by,
+        "created_at": found.created_at,
+        "expires_at": found.expires_at,
+        "revoked_at": found.revoked_at,
+        "last_used_at": found.last_used_at,
     }

@@ -1,20 +1,18 @@
-"""Users found or made at sign-in, their roles, and their refresh tokens."""
+"""Users found or made at sign-in, and their roles."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
 from collections.abc import Sequence
-from datetime import timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from customer_orders import db
-from customer_orders.auth.models import ExternalIdentity, RefreshToken, User
-from customer_orders.errors import Conflict, NotFound, Unauthenticated
+from customer_orders.auth import sessions
+from customer_orders.auth.models import ExternalIdentity, User
+from customer_orders.errors import Conflict, NotFound
 from customer_orders.interfaces import Identity
 from customer_orders.settings import Section
 
@@ -114,60 +112,9 @@ def grant(session: Session, who: str, role: str | None) -> User:
 
 
 def disable(session: Session, who: str, *, disabled: bool) -> User:
-    """Shut a user out, or let them in again. Raises as :func:`find_user`."""
+    """Shut a user out, for which all their sessions end, or let them in again. Raises as :func:`find_user`."""
     user = find_user(session, who)
     user.disabled, user.updated_at = disabled, db.now(session)
+    if disabled:
+        sessions.end_sessions(session, user.id)
     return user
-
-
-def _hash(token: str) -> str:
-    # A fast hash does: the token has 256 random bits, there is nothing to guess.
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def issue_refresh_token(session: Session, user_id: int, settings: Section) -> str:
-    """A new refresh token; only its hash is kept."""
-    now = db.now(session)
-    token = secrets.token_urlsafe(32)
-    session.add(
-        RefreshToken(
-            user_id=user_id,
-            token_hash=_hash(token),
-            created_at=now,
-            expires_at=now + timedelta(seconds=settings.refresh_seconds),
-        )
-    )
-    session.flush()
-    return token
-
-
-def spend_refresh_token(session: Session, token: str) -> User:
-    """The user whose token this is; the token is spent with it, once (one atomic update).
-
-    Raises ``Unauthenticated``, always in the same words, if it is unknown, spent, revoked or expired, or its user
-    has no access any more.
-    """
-    user_id = _spend(session, token)
-    user = None if user_id is None else session.get(User, user_id)
-    if user is None or user.disabled or user.effective_role is None:
-        raise Unauthenticated("The refresh token is unknown, spent, revoked or expired.", code="invalid-refresh-token")
-    return user
-
-
-def revoke_refresh_token(session: Session, token: str) -> None:
-    """End a refresh token. One that is unknown or ended already is no error (RFC 7009, section 2.2)."""
-    _spend(session, token)
-
-
-def _spend(session: Session, token: str) -> int | None:
-    now = db.now(session)
-    return session.execute(
-        update(RefreshToken)
-        .where(
-            RefreshToken.token_hash == _hash(token),
-            RefreshToken.spent_at.is_(None),
-            RefreshToken.expires_at > now,
-        )
-        .values(spent_at=now)
-        .returning(RefreshToken.user_id)
-    ).scalar_one_or_none()

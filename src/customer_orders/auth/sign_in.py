@@ -46,34 +46,39 @@ def begin(provider: str, seconds: int) -> SignInState:
     )
 
 
-def _profile(request: Any) -> Any:
-    settings = request.registry
-    return SignedCookieProfile(
-        section(settings, "jwt").private_key,
-        "customer_orders.sign_in",
-        COOKIE,
-        secure=section(settings, "app").public_url.startswith("https:"),
-        max_age=section(settings, "auth").sign_in_seconds,
-        httponly=True,
-        samesite="Lax",
-        path="/api/",
-    ).bind(request)
+def _profiles(request: Any) -> list[Any]:
+    """The cookie as each key of the ring signs it: the first is the one to sign with."""
+    registry = request.registry
+    return [
+        SignedCookieProfile(
+            key.secret,
+            "customer_orders.sign_in",
+            COOKIE,
+            secure=section(registry, "app").public_url.startswith("https:"),
+            max_age=section(registry, "auth").sign_in_seconds,
+            httponly=True,
+            samesite="Lax",
+            path="/api/",
+        ).bind(request)
+        for key in registry.access_tokens.ring
+    ]
 
 
 def keep(request: Any, response: Any, state: SignInState) -> None:
     """Give the browser the cookie."""
-    _profile(request).set_cookies(response, asdict(state))
+    _profiles(request)[0].set_cookies(response, asdict(state))
 
 
 def forget(request: Any, response: Any) -> None:
     """Take the cookie back: a state is good for one call-back."""
-    _profile(request).set_cookies(response, None, max_age=0)
+    _profiles(request)[0].set_cookies(response, None, max_age=0)
 
 
 def resume(request: Any, provider: str, state: str) -> SignInState:
     """The state that this call-back belongs to. Raises ``DomainError`` if it belongs to none."""
+    read = (profile.get_value() for profile in _profiles(request))
     try:
-        kept = SignInState(**(_profile(request).get_value() or {}))
+        kept = SignInState(**next(filter(None, read), {}))
     except TypeError:
         kept = None
     if (

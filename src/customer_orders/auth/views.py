@@ -10,7 +10,7 @@ from pyramid.renderers import render
 
 from customer_orders.api import NO_PERMISSION_REQUIRED, Service
 from customer_orders.api.problems import prefers_html
-from customer_orders.auth import schemas, services, sign_in
+from customer_orders.auth import schemas, services, sessions, sign_in
 from customer_orders.auth.policy import Permission
 from customer_orders.auth.resources import Collection, Provider
 from customer_orders.errors import Forbidden, Unavailable
@@ -90,7 +90,8 @@ def finish_sign_in(request: Any) -> Any:
         request.tm.begin()
         what = "is shut out here" if user.disabled else "has no role here"
         raise Forbidden(f"{identity.email} {what}. Ask an administrator.", code="no-role")
-    pair = _pair(request, user.id)
+    begun = sessions.begin(request.dbsession, user.id, settings, _client(request))
+    pair = _pair(request, begun)
     if not prefers_html(request):
         return {"tokens": pair}
     page = render("customer_orders:templates/tokens.jinja2", {"tokens": pair, "user": user}, request=request)
@@ -142,11 +143,15 @@ def _provider_down(request: Any, error: Exception) -> Unavailable:
     return Unavailable("The identity provider does not answer.")
 
 
-def _pair(request: Any, user_id: int) -> dict[str, str]:
-    return {
-        "access": request.registry.access_tokens.create_token(str(user_id)),
-        "refresh": services.issue_refresh_token(request.dbsession, user_id, section(request.registry, "auth")),
-    }
+def _client(request: Any) -> str | None:
+    """What a browser or program calls itself, as a page may show it."""
+    told = "".join(letter for letter in request.user_agent or "" if letter.isprintable())
+    return told[:255] or None
+
+
+def _pair(request: Any, renewed: sessions.Renewed) -> dict[str, str]:
+    access = request.registry.access_tokens.create_token(str(renewed.user.id), sid=str(renewed.family_id))
+    return {"access": access, "refresh": renewed.token}
 
 
 @refresh.post(
@@ -157,18 +162,29 @@ def _pair(request: Any, user_id: int) -> dict[str, str]:
     problems=("invalid-refresh-token",),
 )
 def refresh_tokens(request: Any) -> dict[str, str]:
-    """Spend a refresh token for a new pair."""
-    user = services.spend_refresh_token(request.dbsession, request.validated["body"]["refresh"])
-    return _pair(request, user.id)
+    """Spend a refresh token for a new pair.
+
+    For ten seconds a spent one gets the same successor, in case the answer was lost. After that it ends the session:
+    somebody copied it.
+    """
+    settings, ring = section(request.registry, "auth"), request.registry.access_tokens.ring
+    renewed = sessions.renew(request.dbsession, request.validated["body"]["refresh"], settings, ring)
+    if renewed is None:
+        log.warning("a spent refresh token came again, so its session was ended (request %s)", request.request_id)
+        # the refusal itself would roll that back
+        request.tm.commit()
+        request.tm.begin()
+        raise sessions.refused()
+    return _pair(request, renewed)
 
 
 @revoke.post(permission=NO_PERMISSION_REQUIRED, body=schemas.RefreshBody, status=204)
 def revoke_token(request: Any) -> Any:
-    """End a refresh token.
+    """Sign out: end the session of a refresh token.
 
     One that is unknown or ended already is no error.
     """
-    services.revoke_refresh_token(request.dbsession, request.validated["body"]["refresh"])
+    sessions.sign_out(request.dbsession, request.validated["body"]["refresh"])
     return HTTPNoContent()
 
 

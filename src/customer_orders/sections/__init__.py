@@ -146,6 +146,33 @@ class Orders(colander.MappingSchema):
     )
 
 
+def _listen(node: colander.SchemaNode, value: str) -> None:
+    host, _, port = value.rpartition(":")
+    # an address of IPv6 stands in brackets, or its last number would be a port
+    sound = re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+", host) and re.fullmatch("[0-9]{1,5}", port)
+    if not sound or not 0 < int(port) < 65536:
+        raise colander.Invalid(node, f"is {value!r}; write an address and a port, such as 0.0.0.0:6543 or [::]:6543")
+
+
+class Server(colander.MappingSchema):
+    """The server for production, `customer-orders serve`. What `pserve` runs has [server:main]."""
+
+    listen = node(colander.String(), "Address and port to serve at.", missing="127.0.0.1:6543", validator=_listen)
+    workers = node(Number(1, 256), "Processes that serve.", missing=1)
+    threads = node(Number(1, 256), "Requests that each of them works on at a time.", missing=8)
+    backpressure = node(
+        Number(1, 65536), "Requests that each takes in at a time; those beyond its threads wait.", missing=64
+    )
+    backlog = node(Number(128, 65536), "Connections that wait to be taken in.", missing=1024)
+    header_seconds = node(
+        Number(1, 300), "Seconds in which a request's head has to come, or the connection is closed.", missing=15
+    )
+    header_bytes = node(Number(8192, 1048576), "Largest head of a request, in bytes.", missing=32768)
+    drain_seconds = node(
+        Number(1, 3600), "Seconds that requests under way have to finish when it is told to stop.", missing=30
+    )
+
+
 CORE: dict[str, type[colander.SchemaNode]] = {
     "": Top,
     "app": App,
@@ -157,6 +184,7 @@ CORE: dict[str, type[colander.SchemaNode]] = {
     "orders": Orders,
     "notifications": Notifications,
     "retention": Retention,
+    "server": Server,
 }
 
 # Settings of the libraries underneath that are ours to choose, not the operator's: the code relies on them.

@@ -43,4 +43,4 @@ class Retention(colander.MappingSchema):
         "Days for which a provider's reports are kept; what they told stays with the message.",
         missing=90,
     )
-    refresh_tokens = node(Days(), "Days for which a refresh token is kept after it expired.", missing=30)
+    refresh_tokens = node(Days(), "Days for which refresh tokens and sessions are kept after they expired.", missing=30)

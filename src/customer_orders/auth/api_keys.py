@@ -1,0 +1,113 @@
+"""API keys: what machines show instead of an access token. ``co_<id>_<secret>``, shown once, kept as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from customer_orders import db
+from customer_orders.api.fields import MAX_ID
+from customer_orders.auth.models import ApiKey
+from customer_orders.db import Database
+from customer_orders.errors import FieldError, Invalid, NotFound
+from customer_orders.events import Audited, announce
+
+log = logging.getLogger(__name__)
+
+PREFIX = "co_"
+# 256 random bits in base64url
+SHAPE = re.compile("co_([1-9][0-9]{0,18})_([A-Za-z0-9_-]{43})")
+# How exact the time of the last use is: a write for every request would cost more than it tells.
+EXACT = timedelta(minutes=1)
+# Keys that a list shows.
+SHOWN = 1000
+
+
+def create(
+    session: Session, name: str, role: str, *, expires_at: datetime | None = None, created_by: int | None = None
+) -> tuple[ApiKey, str]:
+    """A new key, and what to show for it: the only time that it can be told.
+
+    :param created_by: id of the user who makes it; None: an operator. Raises ``Invalid`` if it would be expired.
+    """
+    now = db.now(session)
+    if expires_at is not None and expires_at <= now:
+        raise Invalid([FieldError("expires_at", "Must lie in the future.")])
+    secret = secrets.token_urlsafe(32)
+    made = ApiKey(
+        name=name,
+        role=role,
+        secret_hash=_hash(secret),
+        created_by=created_by,
+        created_at=now,
+        updated_at=now,
+        expires_at=expires_at,
+    )
+    session.add(made)
+    session.flush()
+    announce(session, Audited("api_key.created", made.id, after={"name": name, "role": role}))
+    return made, f"{PREFIX}{made.id}_{secret}"
+
+
+def find(session: Session, credential: str) -> ApiKey | None:
+    """The key that a caller shows, if it is good."""
+    shaped = SHAPE.fullmatch(credential)
+    if shaped is None or int(shaped[1]) > MAX_ID:
+        return None
+    found = session.get(ApiKey, int(shaped[1]))
+    if found is None or not hmac.compare_digest(found.secret_hash, _hash(shaped[2])):
+        return None
+    expired = found.expires_at is not None and found.expires_at <= db.now(session)
+    return None if expired or found.revoked_at is not None else found
+
+
+def list_keys(session: Session) -> Sequence[ApiKey]:
+    """All keys, newest first, revoked and expired ones too; 1,000 at most."""
+    return session.scalars(select(ApiKey).order_by(ApiKey.id.desc()).limit(SHOWN)).all()
+
+
+def read(session: Session, key_id: int) -> ApiKey:
+    """One key. Raises ``NotFound``."""
+    found = session.get(ApiKey, key_id)
+    if found is None:
+        raise NotFound(f"There is no API key {key_id}.")
+    return found
+
+
+def revoke(session: Session, key_id: int) -> ApiKey:
+    """End a key, at once and for good; one that ended is none the worse. Raises ``NotFound``."""
+    found = read(session, key_id)
+    if found.revoked_at is None:
+        found.revoked_at = found.updated_at = db.now(session)
+        announce(session, Audited("api_key.revoked", found.id))
+    return found
+
+
+def is_use_worth_writing(key: ApiKey, now: datetime) -> bool:
+    """Whether the last use that was written is so long ago that another should be."""
+    return key.last_used_at is None or key.last_used_at <= now - EXACT
+
+
+def note_use(database: Database, key_id: int) -> None:
+    """Write down that a key is used. If that fails, nothing else does."""
+    try:
+        with database.transaction() as session:
+            now = db.now(session)
+            old = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= now - EXACT)
+            session.execute(update(ApiKey).where(ApiKey.id == key_id, old).values(last_used_at=now))
+    except SQLAlchemyError as error:
+        log.warning("the last use of API key %s could not be written down: %s", key_id, error)
+
+
+def _hash(secret: str) -> str:
+    # A fast hash does: there are 256 random bits, nothing to guess.
+    return hashlib.sha256(secret.encode()).hexdigest()

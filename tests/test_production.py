@@ -1,0 +1,220 @@
+"""``customer-orders serve``: what is under way is finished, and what is too much is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from sqlalchemy import text
+
+from customer_orders.auth.services import local_user
+from customer_orders.customers.models import Customer
+from customer_orders.settings import section
+from serving import BIN, Server, wait_for
+
+pytestmark = [
+    pytest.mark.processes,
+    # what is of the server is the same on both
+    pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True),
+]
+
+INI = """
+[app:main]
+use = egg:customer-orders
+plugins =
+server.workers = 2
+server.threads = 2
+server.header_seconds = 1
+server.header_bytes = 8192
+server.drain_seconds = 20
+
+[loggers]
+keys = root
+[handlers]
+keys = console
+[formatters]
+keys = plain
+[logger_root]
+level = INFO
+handlers = console
+[handler_console]
+class = StreamHandler
+args = (sys.stderr,)
+formatter = plain
+[formatter_plain]
+format = %(process)d %(levelname)s %(name)s: %(message)s
+"""
+
+
+@pytest.fixture
+def server(tmp_path, make_app, database_kind):
+    """A server that is not started yet; ``registry`` and ``headers`` of an application on the same database."""
+    registry = make_app(database_kind).registry
+    ini = tmp_path / "shop.ini"
+    ini.write_text(INI)
+    made = Server(
+        ini,
+        {
+            "SQLALCHEMY_URL": registry.database.url.render_as_string(hide_password=False),
+            "JWT_PRIVATE_KEY": section(registry, "jwt").private_key,
+            "APP_PUBLIC_URL": section(registry, "app").public_url,
+        },
+        tmp_path / "server.log",
+        production=True,
+    )
+    with registry.database.transaction() as session:
+        user = local_user(session, "owner@shop.example", "admin").id
+    made.registry = registry
+    made.headers = {"Authorization": f"Bearer {registry.access_tokens.create_token(str(user))}"}
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.end()
+
+
+class Held:
+    """Keeps requests that add customers under way, until it is let go."""
+
+    def __init__(self, server, count):
+        self.server, self.answers = server, []
+        self.connection = server.registry.database.engine.connect()
+        self.connection.execute(text("LOCK TABLE customers IN EXCLUSIVE MODE"))
+        self.threads = [threading.Thread(target=self._add) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+        wait_for(lambda: self._waiting() == count, f"{count} requests are under way")
+
+    def _add(self):
+        body = {"username": "Amina", "phone_number": "0713 812 939"}
+        answer = requests.post(f"{self.server.url}/api/customers/", json=body, headers=self.server.headers, timeout=60)
+        self.answers.append(answer.status_code)
+
+    def _waiting(self):
+        asked = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'customers'::regclass")
+        return self.connection.execute(asked).scalar_one()
+
+    def let_go(self):
+        self.connection.rollback()
+        self.connection.close()
+        for thread in self.threads:
+            thread.join(30)
+
+
+def refuses(server):
+    try:
+        requests.get(f"{server.url}/livez", timeout=5)
+    except requests.ConnectionError:
+        return True
+    return False
+
+
+def test_told_to_stop_it_takes_nothing_in_and_finishes_what_is_under_way(server):
+    server.start()
+    held = Held(server, 2)
+    server.process.send_signal(signal.SIGTERM)
+    try:
+        wait_for(lambda: refuses(server), "nothing new is taken in")
+    finally:
+        held.let_go()
+    assert held.answers == [201] * 2
+    assert server.process.wait(30) == 0
+    with server.registry.database.transaction(writes=False) as session:
+        assert session.query(Customer).count() == 2
+
+
+def test_told_to_read_its_ini_anew_it_loses_no_request(server):
+    server.start()
+    held = Held(server, 2)
+    server.ini.write_text(INI.replace("plugins =", "plugins =\napi.max_body = 2000"))
+    server.process.send_signal(signal.SIGHUP)
+    held.let_go()
+    assert held.answers == [201] * 2
+
+    def bound():
+        return requests.get(f"{server.url}/api/", timeout=5).json()["limits"]["body_bytes"]
+
+    wait_for(lambda: {bound() for _ in range(8)} == {2000}, "all processes have read it")
+    assert server.end() == 0
+
+
+def test_a_process_that_is_killed_is_replaced(server):
+    server.start()
+    wait_for(lambda: server.log.read_text().count("Started worker-") == 2, "both are there")
+    children = _children(server.process.pid)
+    os.kill(children[0], signal.SIGKILL)
+    wait_for(lambda: server.log.read_text().count("Started worker-") == 3, "another is there")
+    assert children[0] not in _children(server.process.pid)
+    assert requests.get(f"{server.url}/readyz", timeout=30).status_code == 200
+    assert server.end() == 0
+
+
+def _children(pid):
+    told = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
+    return [int(word) for word in told.stdout.split()]
+
+
+def test_a_body_without_a_length_is_bounded_too(server):
+    server.start()
+    answer = requests.post(
+        f"{server.url}/api/customers/",
+        data=iter([b" " * 65536] * 4),
+        headers={**server.headers, "Content-Type": "application/json"},
+        timeout=30,
+    )
+    assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+def connect(server):
+    return socket.create_connection((urlsplit(server.url).hostname, urlsplit(server.url).port), 30)
+
+
+def test_a_head_that_is_too_large_is_refused(server):
+    server.start()
+    with connect(server) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X-A: " + b"a" * 10_000 + b"\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_head_that_does_not_come_ends_the_connection(server):
+    server.start()
+    with connect(server) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: ")
+        client.settimeout(30)
+        # closed, with or without a word
+        while client.recv(4096):
+            pass
+    assert requests.get(f"{server.url}/livez", timeout=30).status_code == 200
+
+
+def test_half_open_connections_keep_nobody_out(server):
+    server.start()
+    silent = [connect(server) for _ in range(50)]
+    try:
+        assert requests.get(f"{server.url}/readyz", timeout=30).status_code == 200
+    finally:
+        for client in silent:
+            client.close()
+
+
+@pytest.mark.parametrize(
+    ("listen", "says"),
+    [
+        ("192.0.2.1:6543", "cannot serve at 192.0.2.1:6543"),
+        ("6543", "write an address and a port, such as 0.0.0.0:6543"),
+        ("::1:6543", "write an address and a port, such as 0.0.0.0:6543"),
+        ("127.0.0.1:65536", "write an address and a port, such as 0.0.0.0:6543"),
+    ],
+)
+def test_where_it_cannot_listen_it_says_so(server, listen, says):
+    command = [str(BIN / "customer-orders"), "serve", "-c", str(server.ini)]
+    environ = {**server.environ, "SERVER_LISTEN": listen}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "SERVER_LISTEN" in done.stderr
