@@ -52,6 +52,8 @@ OPERATIONS = {
     ("/customers/{id}", "put"): ("customers_update", True, "200"),
     ("/customers/{id}", "patch"): ("customers_partial_update", True, "200"),
     ("/customers/{id}", "delete"): ("customers_delete", True, "204"),
+    ("/customers/{id}/anonymize", "post"): ("customers_anonymize", True, "200"),
+    ("/customers/{id}/export", "get"): ("customers_export", True, "200"),
     ("/orders/", "get"): ("orders_list", True, "200"),
     ("/orders/", "post"): ("orders_create", True, "201"),
     ("/orders/{id}", "get"): ("orders_read", True, "200"),
@@ -200,6 +202,7 @@ def test_it_names_what_a_body_may_hold_and_no_more(document):
         "id",
         "sms_opt_out_source",
         "sms_opt_out_at",
+        "anonymized_at",
         "created_at",
         "updated_at",
     }

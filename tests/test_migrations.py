@@ -199,6 +199,23 @@ def test_a_message_knows_whom_it_was_for_and_when_it_was_sent(start):
     assert told == [(1, True, 0), (1, None, 0), (None, True, 0)]
 
 
+def test_who_was_anonymized_has_an_empty_number_on_the_way_back(start):
+    engine = start()
+    migrations.upgrade(engine, "0005")
+    insert_orders(engine, "A-1")
+    migrations.upgrade(engine, "0007")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE customers SET phone_number = NULL, anonymized_at = updated_at"))
+    migrations.downgrade(engine, "0005")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT username, phone_number FROM customers")).one() == ("Amina", "")
+        assert connection.execute(text("SELECT customer_id, reference FROM orders")).one() == (1, "A-1")
+    for table, column in (("customers", "phone_number"), ("notifications", "recipient")):
+        assert [one["nullable"] for one in inspect(engine).get_columns(table) if one["name"] == column] == [False]
+    migrations.upgrade(engine)
+    assert revision(engine) == migrations.head()
+
+
 # -- the next ones ------------------------------------------------------------------------------------------------
 
 LAST = migrations.head()

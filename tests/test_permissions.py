@@ -43,6 +43,8 @@ ROWS = {
     "customers_update": Row(WRITERS, 200, CUSTOMER),
     "customers_partial_update": Row(WRITERS, 200, {}),
     "customers_delete": Row(WRITERS, 204),
+    "customers_anonymize": Row({"admin"}, 200),
+    "customers_export": Row({"admin"}, 200),
     "orders_list": Row(READERS, 200),
     "orders_create": Row(WRITERS, 201, ORDER),
     "orders_read": Row(READERS, 200),
@@ -184,7 +186,7 @@ CLERK = [
     [
         ("viewer", [name for name in CLERK if name.endswith(":read") or name == "me:write"]),
         ("clerk", CLERK),
-        ("admin", sorted([*CLERK, "api-keys:manage", "notifications:manage"])),
+        ("admin", sorted([*CLERK, "api-keys:manage", "customers:manage", "notifications:manage"])),
     ],
 )
 def test_me_tells_the_role_and_what_it_permits(anonymous, token_for, role, permissions):

@@ -10,6 +10,11 @@ warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 
 from pyramid.config import Configurator  # noqa: E402
 
+from customer_orders import masking  # noqa: E402
+
+# At import: whichever process this is, and whoever configures its loggers, before it has anything to tell.
+masking.install()
+
 
 def main(global_config: dict[str, Any], **settings: Any) -> Any:
     """The WSGI application of one INI file (``use = egg:customer-orders``).

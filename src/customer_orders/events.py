@@ -17,11 +17,11 @@ Listener = Callable[[Session, Any], None]
 
 @dataclass(frozen=True)
 class CustomerFacts:
-    """The customer as a message needs them. ``phone_number``: E.164."""
+    """The customer as a message needs them. ``phone_number``: E.164; None of one who was anonymized."""
 
     id: int
     username: str
-    phone_number: str
+    phone_number: str | None
     reference: str | None
     language: str | None
     sms_opt_out: bool
@@ -61,6 +61,37 @@ class OrderDeleted:
     """An order is about to be deleted; announced before its row goes."""
 
     order_id: int
+
+
+@dataclass(frozen=True)
+class CustomerAnonymizing:
+    """A customer is about to be anonymized; announced before their row is locked.
+
+    Rows that others lock before that of the customer, such as their orders, are locked now: nobody waits in a circle.
+    """
+
+    customer_id: int
+
+
+@dataclass(frozen=True)
+class CustomerAnonymized:
+    """Who a customer is was wiped from their own row, which is locked: each listener wipes what it holds of them.
+
+    :param username: the name that was wiped, and ``phone_number``, E.164, the number: for finding copies of them.
+    """
+
+    customer_id: int
+    username: str
+    phone_number: str
+
+
+@dataclass(frozen=True)
+class CustomerExported:
+    """All that is held on a customer is asked for: each listener adds its part to ``collected``, under its own name."""
+
+    customer_id: int
+    phone_number: str | None
+    collected: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 from typing import Any
 
@@ -20,15 +19,6 @@ log = logging.getLogger(__name__)
 # waitress keeps a body of up to 1 GiB on disk before anyone can refuse it. This is more than the application takes,
 # so that what is only somewhat too large gets its answer in JSON.
 MAX_BODY = 1024 * 1024
-
-
-def _without_secret(record: logging.LogRecord) -> bool:
-    """Take the secret out of the path of a request whose client went away: waitress logs it as it came."""
-    record.msg = re.sub(r"(/api/notifications/reports/[^/]*/)\S+", r"\1{secret}", str(record.msg))
-    return True
-
-
-logging.getLogger("waitress").addFilter(_without_secret)
 
 
 def run_waitress(app: Any, global_config: dict[str, str], **options: Any) -> None:

@@ -22,8 +22,9 @@ from pyramid.security import NO_PERMISSION_REQUIRED
 from webob.acceptparse import create_accept_header
 
 from customer_orders.api.fields import MAX_ID, Body, MetadataFilter, Switch, node
-from customer_orders.api.idempotency import once
+from customer_orders.api.idempotency import forget, once, tell_kept
 from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
+from customer_orders.events import CustomerAnonymized, CustomerExported
 from customer_orders.sections.limiting import CLASSES
 from customer_orders.settings import section
 
@@ -126,8 +127,7 @@ class Operation:
         codes += [] if self.public else ["unauthenticated", "forbidden"]
         codes += ["not-acceptable"] if self.returns else []
         codes += ["unsupported-media-type"] if self.body else []
-        codes += ["idempotency-key-in-use", "idempotency-key-reused"] if self.keyed else []
-        codes += ["idempotency-answer-gone"] if self.keyed and self.secret else []
+        codes += ["idempotency-key-in-use", "idempotency-key-reused", "idempotency-answer-gone"] if self.keyed else []
         codes += ["stale", "precondition-required"] if self.changes_tagged else []
         return codes
 
@@ -342,6 +342,8 @@ def includeme(config: Any) -> None:
     config.include("customer_orders.api.requests")
     config.include("customer_orders.api.limits")
     config.include("customer_orders.api.cors")
+    config.add_listener(CustomerAnonymized, forget)
+    config.add_listener(CustomerExported, tell_kept)
     config.include("customer_orders.api.root")
     config.include("customer_orders.api.problems")
     config.include("customer_orders.api.problem_pages")

@@ -32,6 +32,8 @@ class Permission(StrEnum):
     ME_WRITE = "me:write"
     CUSTOMERS_READ = "customers:read"
     CUSTOMERS_WRITE = "customers:write"
+    # to forget a customer, or to read all that is held on one
+    CUSTOMERS_MANAGE = "customers:manage"
     ORDERS_READ = "orders:read"
     ORDERS_WRITE = "orders:write"
     NOTIFICATIONS_READ = "notifications:read"

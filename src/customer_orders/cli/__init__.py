@@ -9,7 +9,7 @@ from typing import Any
 import click
 from alembic.util import CommandError
 
-from customer_orders import migrations, production
+from customer_orders import migrations, production, retention
 from customer_orders.cli import access
 from customer_orders.cli.base import with_registry
 from customer_orders.db import make_folder
@@ -87,6 +87,27 @@ def serve(registry: Any) -> None:
     except OSError as error:
         said = f"cannot serve at {settings.listen}: {error}"
         raise click.ClickException(f"{said}. Change server.listen, or the variable SERVER_LISTEN.") from None
+
+
+@main.command()
+@with_registry
+@click.option("--dry-run", is_flag=True, help="Only count what would go.")
+def prune(registry: Any, dry_run: bool) -> None:
+    """Do away with what need not be kept any more: see the settings retention.*.
+
+    Orders, sums and customers stay. It can be run at any time, beside everything else, and ended at any time.
+    """
+
+    def tell(done: retention.Pruned) -> None:
+        kept = "past their time" if done.days is None else f"kept for {done.days} days"
+        if not done.over:
+            click.echo(f"{done.rule.what}: {done.count} so far", err=True)
+        elif done.rule.setting and done.days is None:
+            click.echo(f"{done.rule.what}: kept for ever (retention.{done.rule.setting} is blank)")
+        else:
+            click.echo(f"{done.rule.what}, {kept}: {done.count} {'would go' if dry_run else 'gone'}")
+
+    retention.prune(registry.database, section(registry, "retention"), tell, dry_run=dry_run)
 
 
 @main.command()

@@ -45,6 +45,13 @@ def read_customer(session: Session, customer_id: int, *, lock: bool = False) -> 
     return found
 
 
+def require_person(found: Customer) -> None:
+    """Raises ``Conflict`` of a customer who was anonymized: nothing is written about nobody."""
+    if found.anonymized_at is not None:
+        said = f"Customer {found.id} was anonymized; nothing new is kept on them."
+        raise Conflict(said, code="customer-anonymized")
+
+
 def create_customer(session: Session, values: Mapping[str, Any]) -> Customer:
     """A new customer. Raises ``Conflict`` if another has the reference."""
     now = db.now(session)
@@ -68,10 +75,11 @@ def change_customer(
     :param merge: whether metadata is merged, as in a PATCH.
     :param versions: those of which the caller wants to change one; None: any.
 
-    Raises ``NotFound``, ``Stale``, or ``Conflict`` if another has the reference.
+    Raises ``NotFound``, ``Stale``, or ``Conflict`` if another has the reference, or they were anonymized.
     """
     found = read_customer(session, customer_id, lock=True)
     db.require_version(found, versions)
+    require_person(found)
     # before the change begins: to ask the database for the time is to write what is half made
     now = db.now(session)
     with db.unique_reference(session, Customer, values.get("reference")):

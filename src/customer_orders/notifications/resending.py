@@ -41,6 +41,7 @@ OBSTACLE = case(
             ORDERS.c.id.is_(None),
             and_(ORDERS.c.status == CANCELLED_ORDER, Notification.event != "order_cancelled"),
             Customer.id.is_(None),
+            Customer.anonymized_at.is_not(None),
         ),
         "message-obsolete",
     ),
@@ -57,7 +58,8 @@ OBSTACLE = case(
 DETAILS = {
     "still-trying": "It is {status}: nothing has to be done for it to go out.",
     "already-sent": "It is {status}.",
-    "message-obsolete": "What it tells of is no more: its order was cancelled or deleted, or its customer was.",
+    "message-obsolete": "What it tells of is no more: its order was cancelled or deleted, or its customer was, or was "
+    "anonymized.",
     "nothing-to-send": "There is no text that could be sent ({reason}).",
     "opted-out": 'Its customer wants no SMS. To send it all the same, send {{"force": true}}.',
 }

@@ -65,7 +65,7 @@ def list_orders(request: Any) -> list[dict[str, Any]]:
     returns=schemas.OrderRead,
     tagged=True,
     rehearses=schemas.OrderRehearsed,
-    problems=("reference-taken",),
+    problems=("reference-taken", "customer-anonymized"),
 )
 def create_order(request: Any) -> dict[str, Any]:
     """Place an order; the customer gets one SMS.
@@ -101,7 +101,7 @@ def read_order(request: Any) -> dict[str, Any]:
     body=schemas.OrderReplacement,
     returns=schemas.OrderRead,
     tagged=True,
-    problems=("reference-taken", "illegal-transition"),
+    problems=("reference-taken", "illegal-transition", "customer-anonymized"),
 )
 def replace_order(request: Any) -> dict[str, Any]:
     """Replace an order.
@@ -117,7 +117,7 @@ def replace_order(request: Any) -> dict[str, Any]:
     body=schemas.OrderPatch,
     returns=schemas.OrderRead,
     tagged=True,
-    problems=("reference-taken", "illegal-transition"),
+    problems=("reference-taken", "illegal-transition", "customer-anonymized"),
 )
 def change_order(request: Any) -> dict[str, Any]:
     """Change some fields of an order.

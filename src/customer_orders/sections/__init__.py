@@ -18,6 +18,7 @@ from customer_orders.money import CURRENCIES
 from customer_orders.sections.access import Auth, Jwt
 from customer_orders.sections.limiting import Limits
 from customer_orders.sections.messages import Notifications
+from customer_orders.sections.retention import Retention
 from customer_orders.sections.secret import masked_url
 from customer_orders.settings import InvalidSettings, Number, Sections, Switch, Words, node
 
@@ -193,6 +194,7 @@ CORE: dict[str, type[colander.SchemaNode]] = {
     "phone": Phone,
     "orders": Orders,
     "notifications": Notifications,
+    "retention": Retention,
     "server": Server,
 }
 
