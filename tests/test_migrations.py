@@ -285,6 +285,7 @@ def populated(start, next_migration):
             "notification_id": 1,
             "received_at": at,
         },
+        "audit_entries": {"created_at": at, "action": "order.placed", "subject_kind": "order", "fields": []},
         "channels": {"notifier": "scripted", "failures": 0, "pauses": 0, "updated_at": at},
     }
     with engine.begin() as connection:

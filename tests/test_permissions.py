@@ -50,6 +50,9 @@ ROWS = {
     "notifications_resend": Row(WRITERS, 200),
     "notifications_resend_all": Row({"admin"}, 200, {"status": ["failed"], "dry_run": True}),
     "stats_read": Row(READERS, 200),
+    "customers_events": Row(READERS, 200),
+    "orders_events": Row(READERS, 200),
+    "audit_list": Row({"admin"}, 200),
     "me_read": Row(READERS, 200),
     "root_read": Row(ANYONE, 200),
     "document_read": Row(ANYONE, 200),
@@ -159,7 +162,7 @@ CLERK = [
     [
         ("viewer", [f"{thing}:read" for thing in ("customers", "me", "notifications", "orders", "stats")]),
         ("clerk", CLERK),
-        ("admin", sorted([*CLERK, "notifications:manage"])),
+        ("admin", sorted([*CLERK, "audit:read", "notifications:manage"])),
     ],
 )
 def test_me_tells_the_role_and_what_it_permits(anonymous, token_for, role, permissions):

@@ -16,13 +16,15 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.paster import get_app, get_appsettings, setup_logging
 from sqlalchemy.exc import DBAPIError
 
-from customer_orders import migrations
+from customer_orders import grants, migrations
 from customer_orders.auth import services as auth
 from customer_orders.auth.policy import ROLES
 from customer_orders.db import make_folder
 from customer_orders.errors import DomainError
+from customer_orders.events import Audited, announce
 from customer_orders.notifications.wakeup import Listener
 from customer_orders.notifications.worker import Worker
+from customer_orders.origin import OPERATOR, SYSTEM, Origin
 from customer_orders.plugins import distribution, installed
 from customer_orders.settings import section
 
@@ -46,6 +48,7 @@ def with_registry(command: Callable[..., None]) -> Callable[..., None]:
 
     def run(config: str, **options: Any) -> None:
         registry = _registry(config)
+        registry.database.origin = Origin(OPERATOR)
         try:
             command(registry, **options)
         except DomainError as error:
@@ -98,6 +101,20 @@ def upgrade(registry: Any) -> None:
     click.echo(f"The database is at {migrations.head()}.", err=True)
 
 
+@database.command("grants")
+@with_registry
+@click.option("--role", required=True, help="The database's role that the application signs in with.")
+def print_grants(registry: Any, role: str) -> None:
+    """Print SQL that gives a PostgreSQL role what the application needs and no more; the tables' owner runs it.
+
+    That role can add to the audit trail and read it, and cannot change it. After each upgrade, run it again.
+    """
+    if registry.database.engine.name != "postgresql":
+        raise click.ClickException("Only PostgreSQL has roles. On SQLite triggers keep the audit trail from changing.")
+    for statement in grants.statements(role):
+        click.echo(f"{statement};")
+
+
 @main.group()
 def token() -> None:
     """Access tokens."""
@@ -123,6 +140,7 @@ def create_token(registry: Any, email: str, role: str) -> None:
         if found.disabled:
             undo = f"`customer-orders user disable --undo {found.id}`"
             raise click.ClickException(f"{email} (user {found.id}) is disabled: no token of theirs works. See {undo}.")
+        announce(session, Audited("user.token_created", found.id))
     click.echo(registry.access_tokens.create_token(str(found.id)))
 
 
@@ -203,6 +221,8 @@ def worker(registry: Any, concurrency: int | None) -> None:
     with registry.database.transaction(writes=False) as session:
         if migrations.current(session.connection()) is None:
             raise click.ClickException("The database is empty; run `customer-orders db upgrade` first.")
+    # nobody's hand: what it does from here on
+    registry.database.origin = Origin(SYSTEM)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from customer_orders.api.fields import MAX_ID
 from customer_orders.auth.models import User
 from customer_orders.auth.tokens import AccessTokens
+from customer_orders.origin import Actor, act_as
 
 
 class Permission(StrEnum):
@@ -30,6 +31,7 @@ class Permission(StrEnum):
     # to send many again at once, or one to somebody who wants none
     NOTIFICATIONS_MANAGE = "notifications:manage"
     STATS_READ = "stats:read"
+    AUDIT_READ = "audit:read"
 
 
 READING = frozenset(
@@ -79,6 +81,8 @@ class SecurityPolicy:
         subject = self.tokens.get_claims(request).get("sub", "")
         if not re.fullmatch("[1-9][0-9]{0,18}", subject) or int(subject) > MAX_ID:
             return None
+        # whoever it is, the token proves it: what is refused to them is on record as refused to them
+        act_as(request.dbsession, Actor("user", int(subject)))
         user = request.dbsession.get(User, int(subject))
         if user is None or user.disabled:
             return None

@@ -8,7 +8,10 @@ from pyramid.httpexceptions import HTTPNoContent
 
 from customer_orders.api import Service, created
 from customer_orders.api.conditional import required_versions, tell
-from customer_orders.api.paging import link, wanted
+from customer_orders.api.paging import PageQuery, link, wanted
+from customer_orders.audit.schemas import EventRead
+from customer_orders.audit.services import about
+from customer_orders.audit.views import show_events
 from customer_orders.auth.policy import Permission
 from customer_orders.customers import schemas, services
 from customer_orders.customers.models import Customer
@@ -16,6 +19,7 @@ from customer_orders.customers.resources import CustomerItem, Customers
 
 customers = Service("customers", "/api/customers/", tag="customers", factory=Customers)
 customer = Service("customer", "/api/customers/{id}", tag="customers", factory=CustomerItem)
+customer_events = Service("customer_events", "/api/customers/{id}/events", tag="customers", factory=CustomerItem)
 
 READ, WRITE = Permission.CUSTOMERS_READ, Permission.CUSTOMERS_WRITE
 
@@ -114,3 +118,13 @@ def delete_customer(request: Any) -> Any:
     """Delete a customer who has no orders."""
     services.delete_customer(request.dbsession, request.context.id, versions=required_versions(request))
     return HTTPNoContent()
+
+
+@customer_events.get(permission=READ, operation_id="customers_events", query=PageQuery, returns=[EventRead])
+def list_events(request: Any) -> list[dict[str, Any]]:
+    """List what happened to a customer, newest first.
+
+    Of what tells of the person only the names of the fields that changed are kept.
+    """
+    found = services.read_customer(request.dbsession, request.context.id)
+    return show_events(request, about("customer", found.id))
