@@ -199,6 +199,15 @@ def test_a_message_knows_whom_it_was_for_and_when_it_was_sent(start):
     assert told == [(1, True, 0), (1, None, 0), (None, True, 0)]
 
 
+def test_the_audit_trail_goes_with_its_migration_and_comes_back_empty(populated):
+    migrations.downgrade(populated, "0004")
+    assert "audit_entries" not in tables(populated)
+    migrations.upgrade(populated, LAST)
+    with populated.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM audit_entries")).scalar_one() == 0
+        assert connection.execute(text("SELECT count(*) FROM orders")).scalar_one() == 1
+
+
 # -- the next ones ------------------------------------------------------------------------------------------------
 
 LAST = migrations.head()

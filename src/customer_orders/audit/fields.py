@@ -55,9 +55,12 @@ FIELDS: dict[str, dict[str, Shown]] = {
         "created_at": X,
         "updated_at": X,
     },
+    # that it was done says it all
+    "notification": {},
     # what was refused: see refusals.py
     "access": {"code": V, "operation": V, "id": V},
-    "sign_in": {"code": V, "operation": V, "id": V, "provider": V},
+    "sign_in": {"code": V, "operation": V, "provider": V},
+    "token": {"code": V, "operation": V},
 }
 
 

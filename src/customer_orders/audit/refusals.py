@@ -1,33 +1,50 @@
 """What was refused, on record: written after the request's own transaction, which was rolled back, and bounded.
 
-An entry is made of what is refused to somebody whom we know (their token is good, whatever it lacks), and of a sign-in
-that is refused. Tokens that prove nothing make none, or whoever sends them fills the database: the log has them
-(auth/tokens.py), with the request id. The same refusal makes one entry a minute, and all of a kind make ``MOST``.
+An entry is made where a caller whom we know may not do what they ask for, where a sign-in is refused, and where a token
+proves nothing. The last two anyone can bring about, as often as they like. So the same refusal makes one entry a
+minute, and one caller, or all together whom we do not know, make at most ``MOST`` of a kind in each process; the log
+has the rest. A request without any token makes none: nothing was tried.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
-from customer_orders import db
-from customer_orders.audit.models import AuditEntry
 from customer_orders.errors import DomainError
 from customer_orders.events import Audited, announce
-from customer_orders.origin import KEY, Origin, origin_of
+from customer_orders.origin import KEY, Actor, Origin, origin_of
 
 log = logging.getLogger(__name__)
 
-# Entries of one kind of refusal in a minute, at the most; beyond that, and for the same again, a line in the log.
+# Entries of one kind that one caller makes in this time.
 MOST = 20
 WITHIN = timedelta(minutes=1)
 
 SIGN_IN = ("sign-in-refused", "no-role")
+CODES = {401: "unauthenticated", 403: "forbidden"}
+
+
+class Seen:
+    """The refusals of the last minute that have an entry; in memory, so that no flood of them reaches the database."""
+
+    def __init__(self) -> None:
+        self._at: dict[tuple[tuple[str, Actor | None], tuple[str | None, ...]], datetime] = {}
+        self._lock = Lock()
+
+    def is_new(self, action: str, actor: Actor | None, details: tuple[str | None, ...], now: datetime) -> bool:
+        """Whether a refusal gets an entry; if so, the same again does not for a minute."""
+        group = (action, actor)
+        with self._lock:
+            self._at = {key: at for key, at in self._at.items() if at > now - WITHIN}
+            many = sum(1 for other, _ in self._at if other == group) >= MOST
+            if many or (group, details) in self._at:
+                return False
+            self._at[group, details] = now
+            return True
 
 
 def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any], Any]:
@@ -35,12 +52,12 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
 
     def tween(request: Any) -> Any:
         response = handler(request)
-        if response.status_int in (401, 403):
+        if response.status_int in CODES:
             try:
                 _keep(request, response.status_int)
             except Exception:
                 # the answer goes out all the same
-                log.exception("a refusal is not in the audit trail (request %s)", request.request_id)
+                log.exception("a refusal is missing in the audit trail (request %s)", request.request_id)
         return response
 
     return tween
@@ -49,39 +66,30 @@ def tween_factory(handler: Callable[[Any], Any], registry: Any) -> Callable[[Any
 def _keep(request: Any, status: int) -> None:
     origin = origin_of(request.dbsession)
     error = getattr(request, "exception", None)
-    code = error.code if isinstance(error, DomainError) else {401: "unauthenticated", 403: "forbidden"}[status]
-    signing_in = code in SIGN_IN
-    if origin.actor is None and not signing_in:
-        return
-    pattern = request.matched_route.pattern if request.matched_route else "(no route)"
+    code = error.code if isinstance(error, DomainError) else CODES[status]
     # the pattern, not the path: there is a path with a secret in it
-    told = {"code": code, "operation": f"{request.method} {pattern}"}
-    event = Audited("sign_in.refused" if signing_in else "access.refused", after=told)
-    database = request.registry.database
-    with database.transaction(writes=False) as session:
-        more = _is_worth_an_entry(session, event, origin)
-    if not more:
-        log.info("refused again, no entry of its own (request %s): %s", request.request_id, told)
-        return
-    if (found := getattr(request.context, "id", None)) is not None:
-        told["id"] = found
-    elif signing_in:
+    route = request.matched_route
+    told: dict[str, Any] = {"code": code, "operation": f"{request.method} {route.pattern if route else '(none)'}"}
+    details: tuple[str | None, ...] = (code, told["operation"], origin.address)
+    if code in SIGN_IN:
+        action = "sign_in.refused"
         told["provider"] = request.context.name
+    elif origin.actor is not None:
+        action = "access.refused"
+        if (subject := getattr(request.context, "id", None)) is not None:
+            told["id"] = subject
+    elif status == 401 and (code != CODES[401] or "Authorization" in request.headers):
+        action, details = "token.refused", (code, origin.address)
+    else:
+        return
+    database = request.registry.database
+    if request.registry.refusals.is_new(action, origin.actor, details, datetime.now(UTC) + database.clock_offset):
+        _write(database, origin, Audited(action, after=told))
+    else:
+        log.info("refused again, without an entry in the audit trail (request %s): %s", request.request_id, told)
+
+
+def _write(database: Any, origin: Origin, event: Audited) -> None:
     with database.transaction() as session:
         session.info[KEY] = origin
         announce(session, event)
-
-
-def _is_worth_an_entry(session: Session, event: Audited, origin: Origin) -> bool:
-    """Whether it is another than those of the last minute, and they are not many."""
-    since = db.now(session) - WITHIN
-    newest = select(AuditEntry).where(AuditEntry.action == event.action).order_by(AuditEntry.id.desc()).limit(MOST)
-    last = [one for one in session.scalars(newest) if one.created_at > since]
-    return len(last) < MOST and not any(_is_like(one, event, origin) for one in last)
-
-
-def _is_like(entry: AuditEntry, event: Audited, origin: Origin) -> bool:
-    """Whether an entry tells of the same, but for the id that it was about."""
-    who = (origin.actor and origin.actor.kind, origin.actor and origin.actor.id, origin.address)
-    same = {**(entry.after or {}), **(event.after or {})} == entry.after
-    return same and (entry.actor_kind, entry.actor_id, entry.address) == who

@@ -68,12 +68,14 @@ def _plain(value: Any) -> Any:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
 
 
-def about(kind: str, subject: Any) -> ColumnElement[bool]:
-    """Whether an entry is about this one. ``subject``: its id, or a subquery of ids; None: no particular one."""
-    same = AuditEntry.subject_kind == kind
-    if subject is None or isinstance(subject, int):
-        return and_(same, AuditEntry.subject_id == subject)
-    return and_(same, AuditEntry.subject_id.in_(subject))
+def about(kind: str, subject_id: int | None) -> ColumnElement[bool]:
+    """Whether an entry is about this one; None: about none in particular."""
+    return and_(AuditEntry.subject_kind == kind, AuditEntry.subject_id == subject_id)
+
+
+def about_any(kind: str, ids: Sequence[int]) -> ColumnElement[bool]:
+    """Whether an entry is about one of these. Not a subquery of them: beside an *or* no index would help with that."""
+    return and_(AuditEntry.subject_kind == kind, AuditEntry.subject_id.in_(ids))
 
 
 def _by(kind: str, actor_id: int | None) -> ColumnElement[bool]:

@@ -124,9 +124,9 @@ def last_about(session: Session, order_id: int) -> Notification:
     return session.scalars(last).one()
 
 
-def ids_about(order_id: int) -> Select[Any]:
+def ids_about(session: Session, order_id: int) -> Sequence[int]:
     """Ids of all messages about an order."""
-    return select(Notification.id).where(Notification.order_id == order_id)
+    return session.scalars(select(Notification.id).where(Notification.order_id == order_id)).all()
 
 
 def count_by_status(session: Session, period: Mapping[str, Any]) -> dict[str, int]:

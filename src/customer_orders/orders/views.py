@@ -11,7 +11,7 @@ from customer_orders.api import Service, created, is_dry_run
 from customer_orders.api.conditional import required_versions, tell
 from customer_orders.api.paging import PageQuery, link, wanted
 from customer_orders.audit.schemas import EventRead
-from customer_orders.audit.services import about
+from customer_orders.audit.services import about, about_any
 from customer_orders.audit.views import show_events
 from customer_orders.auth.policy import Permission
 from customer_orders.customers.services import customers_by_id
@@ -160,4 +160,5 @@ def list_events(request: Any) -> list[dict[str, Any]]:
     Of free text and what tells of a person only the names of the fields that changed are kept.
     """
     found = services.read_order(request.dbsession, request.context.id)
-    return show_events(request, about("order", found.id) | about("notification", ids_about(found.id)))
+    messages = about_any("notification", ids_about(request.dbsession, found.id))
+    return show_events(request, about("order", found.id) | messages)
