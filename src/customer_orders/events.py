@@ -6,7 +6,7 @@ rolled back with what they heard about. ``db.py`` puts the listeners into the se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -70,14 +70,14 @@ class Audited:
     """Something that a line in the audit trail tells of.
 
     :param action: what was done, as ``subject.verb``: ``customer.changed``, ``session.revoked``.
-    :param subject_id: which of them; None where it is not one.
+    :param subject_id: which of them; several where the same was done to each; None where it is not one.
     :param before: what was, and ``after`` what is, without secrets: all fields or only those that changed. None: there
         was no such thing before, or there is none after. If nothing differs, nothing was done.
     :param at: when, where the service has asked for the time anyway; None: now.
     """
 
     action: str
-    subject_id: int | None = None
+    subject_id: int | Sequence[int] | None = None
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     at: datetime | None = None

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, select, text
+from sqlalchemy import ColumnElement, and_, delete, insert, select, text
 from sqlalchemy.orm import Session
 
 from customer_orders import db
@@ -21,29 +21,30 @@ from customer_orders.origin import origin_of
 
 
 def record(session: Session, event: Audited) -> None:
-    """Add an entry; it is written and committed, or rolled back, with what it tells of."""
+    """Write an entry, or one for each subject; it is committed, or rolled back, with what it tells of."""
     subject = event.action.partition(".")[0]
     fields = _changed(subject, event.before or {}, event.after or {})
     if not fields and event.before is not None and event.after is not None:
         return
     origin = origin_of(session)
     actor = origin.actor
-    session.add(
-        AuditEntry(
-            created_at=event.at or db.now(session),
-            action=event.action,
-            actor_kind=actor and actor.kind,
-            actor_id=actor and actor.id,
-            actor_name=actor and actor.name,
-            subject_kind=subject,
-            subject_id=event.subject_id,
-            fields=fields,
-            before=_values(subject, fields, event.before),
-            after=_values(subject, fields, event.after),
-            request_id=origin.request_id,
-            address=origin.address,
-        )
-    )
+    row = {
+        "created_at": event.at or db.now(session),
+        "action": event.action,
+        "actor_kind": actor and actor.kind,
+        "actor_id": actor and actor.id,
+        "actor_name": actor and actor.name,
+        "subject_kind": subject,
+        "fields": fields,
+        "before": _values(subject, fields, event.before),
+        "after": _values(subject, fields, event.after),
+        "request_id": origin.request_id,
+        "address": origin.address,
+    }
+    subjects = [event.subject_id] if event.subject_id is None or isinstance(event.subject_id, int) else event.subject_id
+    # One statement, and no objects in the session: nobody here reads what it writes. ORM-enabled, since pyramid_tm
+    # rolls back what it takes for a session that only read.
+    session.execute(insert(AuditEntry), [{**row, "subject_id": one} for one in subjects])
 
 
 def _changed(subject: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

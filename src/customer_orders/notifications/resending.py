@@ -184,6 +184,5 @@ def _queue_again(session: Session, ids: Sequence[int], hint: Hint) -> None:
         ),
         execution_options={"synchronize_session": False},
     )
-    for notification_id in ids:
-        announce(session, Audited("notification.resent", notification_id, at=now))
+    announce(session, Audited("notification.resent", ids, at=now))
     hint_after_commit(session, hint, ids)
