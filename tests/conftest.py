@@ -24,6 +24,7 @@ from webtest import TestApp
 from xdist.scheduler import LoadScopeScheduling
 
 from customer_orders import main
+from customer_orders.audit.services import erasable
 from customer_orders.auth.services import local_user
 from customer_orders.db import Base
 from databases import migrate, migrated_sqlite
@@ -233,7 +234,7 @@ def app(app_of_session: Any) -> Iterator[Any]:
     registry.database.clock_offset = timedelta()
     registry.plugins.notifiers["scripted"].reset()
     registry.plugins.identity_providers["scripted"].reset()
-    with registry.database.transaction() as session:
+    with registry.database.transaction() as session, erasable(session):
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(table.delete())
 

@@ -15,6 +15,7 @@ from customer_orders.auth.resources import Collection
 from customer_orders.errors import DomainError
 from customer_orders.interfaces import IDeliveryReports, OptOut, Report
 from customer_orders.notifications import reports
+from customer_orders.origin import Actor, act_as
 from customer_orders.settings import section
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ callback = Service(
 def receive_reports(request: Any) -> dict[str, int]:
     """Take what a provider tells of messages that it sent."""
     told = _read(request)
+    act_as(request.dbsession, Actor("system", name=request.context.name))
     reports.receive(request.dbsession, request.context.name, told)
     return {"received": len(told)}
 
