@@ -219,11 +219,12 @@ def test_a_sign_in_is_the_users_own(anonymous, registry, rows):
     with registry.database.transaction() as session:
         grant(session, str(user.id), "clerk")
     come_back(anonymous, begin(anonymous)["state"], status=200)
-    entry = rows(AuditEntry)[-1]
+    *_, entry, begun = rows(AuditEntry)
     assert (entry.action, entry.subject_id, entry.actor_kind, entry.actor_id) == (
         *("user.signed_in", user.id),
         *("user", user.id),
     )
+    assert (begun.action, begun.actor_kind, begun.actor_id) == ("session.begun", "user", user.id)
 
 
 @pytest.fixture

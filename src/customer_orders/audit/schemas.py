@@ -105,9 +105,9 @@ class EntryRead(EventRead):
     address = node(Text(maximum=45), "Address that the request came from.", nullable=True)
 
 
-def event(found: AuditEntry, names: Mapping[int, str]) -> dict[str, Any]:
-    """An entry as JSON, without the address, which is a colleague's. ``names``: of users, by id."""
-    name = names.get(found.actor_id or 0) if found.actor_kind == "user" else found.actor_name
+def event(found: AuditEntry, names: Mapping[tuple[str, int], str]) -> dict[str, Any]:
+    """An entry as JSON, without the address, which is a colleague's. ``names``: of those who acted, by kind and id."""
+    name = names.get((found.actor_kind or "", found.actor_id or 0), found.actor_name)
     actor = {"kind": found.actor_kind, "id": found.actor_id, "name": name}
     return {
         "id": found.id,
@@ -122,11 +122,11 @@ def event(found: AuditEntry, names: Mapping[int, str]) -> dict[str, Any]:
     }
 
 
-def events(found: Sequence[AuditEntry], names: Mapping[int, str]) -> list[dict[str, Any]]:
+def events(found: Sequence[AuditEntry], names: Mapping[tuple[str, int], str]) -> list[dict[str, Any]]:
     """Entries as JSON for those who may read what they are about."""
     return [event(one, names) for one in found]
 
 
-def entries(found: Sequence[AuditEntry], names: Mapping[int, str]) -> list[dict[str, Any]]:
+def entries(found: Sequence[AuditEntry], names: Mapping[tuple[str, int], str]) -> list[dict[str, Any]]:
     """Entries as JSON for those who may read all."""
     return [{**event(one, names), "address": one.address} for one in found]

@@ -14,10 +14,13 @@ from sqlalchemy.orm import Session
 from customer_orders import db
 from customer_orders.audit.fields import Shown, shown
 from customer_orders.audit.models import AuditEntry
-from customer_orders.auth.models import User
+from customer_orders.auth.models import ApiKey, User
 from customer_orders.events import Audited
 from customer_orders.keyset import Filter, Page, Wanted, common_filters, page
 from customer_orders.origin import origin_of
+
+# By kind and id.
+Names = dict[tuple[str, int], str]
 
 
 def record(session: Session, event: Audited) -> None:
@@ -106,12 +109,15 @@ def list_events(session: Session, wanted: Wanted, which: ColumnElement[bool]) ->
     return page(session, AuditEntry, replace(wanted, filters={"which": which}), {"which": lambda given: given}, {})
 
 
-def names_of(session: Session, entries: Sequence[AuditEntry]) -> dict[int, str]:
-    """What the users who acted are called now, by id, in one query."""
-    ids = {one.actor_id for one in entries if one.actor_kind == "user"}
-    if not ids:
-        return {}
-    return dict(session.execute(select(User.id, User.name).where(User.id.in_(ids))).all())
+def names_of(session: Session, entries: Sequence[AuditEntry]) -> Names:
+    """What the users and API keys that acted are called now, in one query for each kind."""
+    names: Names = {}
+    for kind, model in (("user", User), ("api_key", ApiKey)):
+        ids = {one.actor_id for one in entries if one.actor_kind == kind}
+        if ids:
+            called = session.execute(select(model.id, model.name).where(model.id.in_(ids)))
+            names |= {(kind, number): name for number, name in called}
+    return names
 
 
 @contextmanager

@@ -59,15 +59,19 @@ def create(
 
 
 def find(session: Session, credential: str) -> ApiKey | None:
-    """The key that a caller shows, if it is good."""
+    """The key that a caller shows, by its secret, good or not any more."""
     shaped = SHAPE.fullmatch(credential)
     if shaped is None or int(shaped[1]) > MAX_ID:
         return None
     found = session.get(ApiKey, int(shaped[1]))
     if found is None or not hmac.compare_digest(found.secret_hash, _hash(shaped[2])):
         return None
-    expired = found.expires_at is not None and found.expires_at <= db.now(session)
-    return None if expired or found.revoked_at is not None else found
+    return found
+
+
+def is_good(key: ApiKey, now: datetime) -> bool:
+    """Whether a key still lets its holder in."""
+    return key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
 
 
 def list_keys(session: Session) -> Sequence[ApiKey]:

@@ -127,11 +127,14 @@ class SecurityPolicy:
 
     def _machine(self, request: Any, credential: str) -> Caller | None:
         found = api_keys.find(request.dbsession, credential)
-        if found is None:
+        if found is not None:
+            # whoever it is, the key proves it: what is refused to it is on record as refused to it
+            act_as(request.dbsession, Actor("api_key", found.id))
+        now = db.now(request.dbsession)
+        if found is None or not api_keys.is_good(found, now):
             log.info("API key refused (request %s)", request.request_id)
             return None
-        act_as(request.dbsession, Actor("api_key", found.id))
-        if api_keys.is_use_worth_writing(found, db.now(request.dbsession)):
+        if api_keys.is_use_worth_writing(found, now):
             # afterwards, in a transaction of its own: a request that only reads can't write, one that fails rolls back
             request.add_finished_callback(lambda done: api_keys.note_use(done.registry.database, found.id))
         return Caller(found.id, "", found.name, found.role, kind="api_key")

@@ -12,7 +12,14 @@ from sqlalchemy.orm import Session
 from customer_orders import db
 from customer_orders.customers.models import Customer
 from customer_orders.customers.services import read_customer
-from customer_orders.events import Audited, CustomerAnonymized, CustomerAnonymizing, CustomerExported, announce
+from customer_orders.events import (
+    Audited,
+    CustomerAnonymized,
+    CustomerAnonymizing,
+    CustomerExported,
+    announce,
+    snapshot,
+)
 
 # The name of everybody whose own was wiped.
 NAME = "anonymized"
@@ -27,14 +34,14 @@ def anonymize(session: Session, customer_id: int) -> Customer:
     found = read_customer(session, customer_id, lock=True)
     if found.anonymized_at is not None:
         return found
-    now = db.now(session)
+    before, now = snapshot(found), db.now(session)
     known = CustomerAnonymized(found.id, found.username, found.phone_number or "")
     found.username, found.phone_number = NAME, None
     found.reference, found.language, found.extra = None, None, {}
     found.anonymized_at = found.updated_at = now
     session.flush()
     announce(session, known)
-    announce(session, Audited("customer.anonymized", found.id))
+    announce(session, Audited("customer.anonymized", found.id, before, snapshot(found), at=now))
     return found
 
 
@@ -43,4 +50,5 @@ def export(session: Session, customer_id: int) -> tuple[Customer, dict[str, Any]
     found = read_customer(session, customer_id)
     asked = CustomerExported(found.id, found.phone_number, {})
     announce(session, asked)
+    announce(session, Audited("customer.exported", found.id))
     return found, asked.collected
