@@ -129,7 +129,9 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, url: str, ini: Path = ROOT / "development.ini", **environ: str) -> Iterator[Server]:
+def serving(
+    folder: Path, url: str, ini: Path = ROOT / "development.ini", *, production: bool = False, **environ: str
+) -> Iterator[Server]:
     """A server with the real development.ini and a migrated database; its key and inbox are its own."""
     key = folder / "jwt.key"
     key.write_text(secrets.token_urlsafe(64))
@@ -142,6 +144,7 @@ def serving(folder: Path, url: str, ini: Path = ROOT / "development.ini", **envi
             **environ,
         },
         folder / "server.log",
+        production=production,
     )
     migrate(url)
     server.start()

@@ -411,14 +411,15 @@ def test_who_has_no_address_shares_what_one_has(limited):
     assert answers == [200, 200, 200, 429]
 
 
-def test_a_server_hands_on_what_proxies_say(tmp_path, new_database):
-    """The real one: waitress, unless it is told, would take the headers away."""
+@pytest.mark.parametrize("production", [False, True])
+def test_a_server_hands_on_what_proxies_say(tmp_path, new_database, production):
+    """The real ones: waitress, unless it is told, would take the headers away."""
     ini = tmp_path / "untold.ini"
     text = (ROOT / "development.ini").read_text()
     ini.write_text(text.replace("clear_untrusted_proxy_headers = false\n", ""))
     assert "clear_untrusted" not in ini.read_text()
     more = {"APP_TRUSTED_PROXIES": "127.0.0.1", "LIMITS_READ": "2/day", "PLUGINS": "devtools"}
-    with serving(tmp_path, new_database("sqlite"), ini, **more) as server:
+    with serving(tmp_path, new_database("sqlite"), ini, production=production, **more) as server:
 
         def ask(*lines):
             connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=30)
