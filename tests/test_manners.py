@@ -29,6 +29,8 @@ METHODS = {
     "/api/api.json": {"GET"},
     "/api/customers/": {"GET", "POST"},
     "/api/customers/{id}": {"GET", "PUT", "PATCH", "DELETE"},
+    "/api/customers/{id}/anonymize": {"POST"},
+    "/api/customers/{id}/export": {"GET"},
     "/api/me": {"GET"},
     "/api/me/sessions": {"GET", "DELETE"},
     "/api/me/sessions/{id}": {"DELETE"},
@@ -69,7 +71,7 @@ INTERNAL_FILES = {"static/*subpath", "static/swagger-ui/*subpath"}
 @pytest.fixture
 def url_of(client, registry):
     """Tells a URL of something that there is, for the path of a service."""
-    placed = factories.order(client)
+    placed, leaver = factories.order(client), factories.customer(client)["id"]
     with registry.database.transaction() as session:
         begun = sessions.begin(session, client.get("/api/me").json["id"], registry.sections["auth"]).family_id
         key = api_keys.create(session, "Till", "viewer")[0].id
@@ -77,6 +79,8 @@ def url_of(client, registry):
     def url(path):
         ids = {"orders": placed["id"], "customers": placed["customer"], "notifications": placed["notification"]["id"]}
         ids |= {"me": begun, "api-keys": key}
+        if path.endswith("/anonymize"):
+            ids["customers"] = leaver
         return path.format(id=ids.get("".join(path.split("/")[2:3])), provider="scripted", code="stale")
 
     return url
@@ -209,6 +213,8 @@ def test_there_are_no_options_where_nothing_is(anonymous):
 def test_head_answers_as_get_does_without_a_body(client, anonymous, registry, url_of, subtests):
     # the first is never alike, and whoever only looks at the second must not sign anybody in
     changing = {"/api/{provider}-oauth2/redirect/": {"Location", "Set-Cookie", "Content-Length"}}
+    # it tells that it was asked for before
+    changing["/api/customers/{id}/export"] = {"Content-Length"}
     looked_at = [path for path in services(registry) if "GET" in METHODS[path]]
     looked_at.remove("/api/{provider}-oauth2/callback/")
     for path in looked_at:

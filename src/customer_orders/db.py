@@ -357,8 +357,7 @@ def _request_session(request: Any) -> Session:
     )
     session: Session = request.registry.database.session(writes=writes)
     # who it is becomes known later: see the security policy
-    address = getattr(request, "client_address", request.remote_addr)
-    session.info[KEY] = Origin(None, request.request_id, address and address[:45])
+    session.info[KEY] = Origin(None, request.request_id, request.client_address)
     zope.sqlalchemy.register(session, transaction_manager=request.tm)
     return session
 
