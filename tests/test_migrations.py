@@ -216,6 +216,15 @@ def test_who_was_anonymized_has_an_empty_number_on_the_way_back(start):
     assert revision(engine) == migrations.head()
 
 
+def test_the_audit_trail_goes_with_its_migration_and_comes_back_empty(populated):
+    migrations.downgrade(populated, "0004")
+    assert "audit_entries" not in tables(populated)
+    migrations.upgrade(populated, LAST)
+    with populated.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM audit_entries")).scalar_one() == 0
+        assert connection.execute(text("SELECT count(*) FROM orders")).scalar_one() == 1
+
+
 # -- the next ones ------------------------------------------------------------------------------------------------
 
 LAST = migrations.head()
@@ -304,6 +313,7 @@ def populated(start, next_migration):
             "notification_id": 1,
             "received_at": at,
         },
+        "audit_entries": {"created_at": at, "action": "order.placed", "subject_kind": "order", "fields": []},
         "channels": {"notifier": "scripted", "failures": 0, "pauses": 0, "updated_at": at},
     }
     with engine.begin() as connection:

@@ -37,6 +37,8 @@ def main(global_config: dict[str, Any], **settings: Any) -> Any:
     config.include("customer_orders.api")
     # who is calling, what they may do, signing in
     config.include("customer_orders.auth")
+    # who did what, and was refused what
+    config.include("customer_orders.audit")
     # the people who order
     config.include("customer_orders.customers")
     # the outbox, and what empties it

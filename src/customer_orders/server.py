@@ -28,6 +28,8 @@ def run_waitress(app: Any, global_config: dict[str, str], **options: Any) -> Non
     ``max_request_body_size`` is answered by waitress itself, before it came: 413, in plain text.
     """
     options.setdefault("max_request_body_size", MAX_BODY)
+    # waitress would remove what proxies say; whom to believe about that is app.trusted_proxies' to say, at one place
+    options.setdefault("clear_untrusted_proxy_headers", "false")
     if os.environ.get("SERVER_LISTEN"):
         options = {key: value for key, value in options.items() if key not in ("host", "port")}
         options["listen"] = os.environ["SERVER_LISTEN"]

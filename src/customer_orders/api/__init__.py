@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import colander
@@ -24,11 +25,23 @@ from customer_orders.api.fields import MAX_ID, Body, MetadataFilter, Switch, nod
 from customer_orders.api.idempotency import forget, once, tell_kept
 from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
 from customer_orders.events import CustomerAnonymized, CustomerExported
+from customer_orders.sections.limiting import CLASSES
 from customer_orders.settings import section
 
-__all__ = ["NO_PERMISSION_REQUIRED", "Operation", "Service", "created", "is_dry_run", "operations", "path_id"]
+__all__ = [
+    "NO_PERMISSION_REQUIRED",
+    "Operation",
+    "Service",
+    "class_of_method",
+    "created",
+    "is_dry_run",
+    "operations",
+    "path_id",
+]
 
 
+# Of a service whose requests are counted by what their methods do.
+BY_METHOD = "by method"
 JSON_TYPE = re.compile(r"application/json\s*(;\s*charset\s*=\s*\"?utf-?8\"?\s*)?", re.IGNORECASE)
 
 
@@ -109,7 +122,8 @@ class Operation:
     @property
     def problems(self) -> list[str]:
         """Codes of all problems that it may answer with."""
-        codes = ["malformed", "invalid", *self.own_problems, "too-large", "internal-error", "unavailable"]
+        codes = ["malformed", "invalid", *self.own_problems, "too-large", "too-many-requests", "internal-error"]
+        codes += ["unavailable"]
         codes += [] if self.public else ["unauthenticated", "forbidden"]
         codes += ["not-acceptable"] if self.returns else []
         codes += ["unsupported-media-type"] if self.body else []
@@ -146,15 +160,31 @@ class Service(cornice.Service):
 
     :param tag: the heading under which the Swagger document shows it; none: it does not.
     :param page: whether people look at it with a browser (their problems are pages then).
+    :param limited_as: the class (see sections/limiting.py) in which its requests are counted; BY_METHOD: ``read`` or
+        ``write``, whichever the method does; None: they are not.
     """
 
     renderer = "json"
 
-    def __init__(self, name: str, path: str, *, tag: str = "", page: bool = False, **kw: Any) -> None:
+    def __init__(
+        self, name: str, path: str, *, tag: str = "", page: bool = False, limited_as: str | None = BY_METHOD, **kw: Any
+    ) -> None:
         self.tags = [tag] if tag else []
         self.page = page
+        if limited_as not in (BY_METHOD, None, *CLASSES):
+            raise TypeError(f"{name}: {limited_as!r} is no class of limits; there are {', '.join(CLASSES)}")
+        self.limited_as = limited_as
         super().__init__(name=name, path=path, depth=2, **kw)
         self.add_view("OPTIONS", self._options, permission=NO_PERMISSION_REQUIRED, query=None, status=204)
+
+    def limit_class(self, method: str) -> str | None:
+        """The class in which a request with this method is counted; None: it is not."""
+        return class_of_method(method) if self.limited_as == BY_METHOD else self.limited_as
+
+    def asks_who(self, method: str) -> bool:
+        """Whether this method is only for those whom we know."""
+        found = [args["validators"] for defined, _, args in self.definitions if defined == method]
+        return any(isinstance(each, Operation) and not each.public for each in chain(*found))
 
     def _options(self, request: Any) -> Any:
         """Tell what can be done here (RFC 9110, section 9.3.7)."""
@@ -174,6 +204,11 @@ class Service(cornice.Service):
         if operation.keyed:
             kw["decorator"] = functools.partial(once, secret=operation.secret)
         super().add_view(method, view, permission=permission, validators=(operation,), **kw)
+
+
+def class_of_method(method: str) -> str:
+    """The class in which a request is counted whose service names none: ``read`` or ``write``."""
+    return "read" if method in ("GET", "HEAD", "OPTIONS") else "write"
 
 
 def operations(registry: Any) -> list[tuple[Service, Operation]]:
@@ -305,6 +340,7 @@ def includeme(config: Any) -> None:
     config.registry.bound_schemas = {}
     config.add_renderer("json", _orjson)
     config.include("customer_orders.api.requests")
+    config.include("customer_orders.api.limits")
     config.include("customer_orders.api.cors")
     config.add_listener(CustomerAnonymized, forget)
     config.add_listener(CustomerExported, tell_kept)

@@ -212,6 +212,15 @@ PROBLEMS: dict[str, Problem] = {
         "not seen.",
         "Read the thing, then send `If-Match` with the `ETag` that came with it.",
     ),
+    "too-many-requests": Problem(
+        429,
+        "Too many requests",
+        "Of each address, and of each caller, only so many requests are taken in a time. `RateLimit-Policy` tells how "
+        "many, and `RateLimit` how many are left. Nothing was done.",
+        "Send it again after the seconds in `Retry-After`, and more slowly from then on.",
+        # of what the header tells, only an example: it is counted anew for each answer
+        retry_after=60,
+    ),
     "internal-error": Problem(
         500,
         "Something went wrong on our side",
@@ -228,7 +237,10 @@ PROBLEMS: dict[str, Problem] = {
 }
 
 # What a request gets whose path leads nowhere, too.
-ANYWHERE = {"malformed", "not-found", "method-not-allowed", "too-large", "internal-error", "unavailable"}
+ANYWHERE = {
+    *("malformed", "not-found", "method-not-allowed", "too-large", "too-many-requests"),
+    *("internal-error", "unavailable"),
+}
 
 # What a status means where nothing more is known.
 BY_STATUS = {
@@ -242,6 +254,7 @@ BY_STATUS = {
     412: "stale",
     413: "too-large",
     415: "unsupported-media-type",
+    429: "too-many-requests",
     500: "internal-error",
     503: "unavailable",
 }

@@ -8,7 +8,10 @@ from pyramid.httpexceptions import HTTPNoContent
 
 from customer_orders.api import Service, created
 from customer_orders.api.conditional import required_versions, tell
-from customer_orders.api.paging import link, wanted
+from customer_orders.api.paging import PageQuery, link, wanted
+from customer_orders.audit.schemas import EventRead
+from customer_orders.audit.services import about
+from customer_orders.audit.views import show_events
 from customer_orders.auth.policy import Permission
 from customer_orders.customers import privacy, schemas, services
 from customer_orders.customers.models import Customer
@@ -18,6 +21,7 @@ customers = Service("customers", "/api/customers/", tag="customers", factory=Cus
 customer = Service("customer", "/api/customers/{id}", tag="customers", factory=CustomerItem)
 anonymized = Service("customer_anonymize", "/api/customers/{id}/anonymize", tag="customers", factory=CustomerItem)
 exported = Service("customer_export", "/api/customers/{id}/export", tag="customers", factory=CustomerItem)
+customer_events = Service("customer_events", "/api/customers/{id}/events", tag="customers", factory=CustomerItem)
 
 READ, WRITE, MANAGE = Permission.CUSTOMERS_READ, Permission.CUSTOMERS_WRITE, Permission.CUSTOMERS_MANAGE
 
@@ -132,3 +136,13 @@ def anonymize_customer(request: Any) -> dict[str, Any]:
 def export_customer(request: Any) -> dict[str, Any]:
     """Read all that is held on a customer: their orders, the messages to them, and what became of each."""
     return schemas.export(*privacy.export(request.dbsession, request.context.id))
+
+
+@customer_events.get(permission=READ, operation_id="customers_events", query=PageQuery, returns=[EventRead])
+def list_events(request: Any) -> list[dict[str, Any]]:
+    """List what happened to a customer, newest first.
+
+    Of what tells of the person only the names of the fields that changed are kept.
+    """
+    found = services.read_customer(request.dbsession, request.context.id)
+    return show_events(request, about("customer", found.id))

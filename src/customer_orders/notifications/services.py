@@ -128,6 +128,11 @@ def last_about(session: Session, order_id: int) -> Notification:
     return session.scalars(last).one()
 
 
+def ids_about(session: Session, order_id: int) -> Sequence[int]:
+    """Ids of all messages about an order."""
+    return session.scalars(select(Notification.id).where(Notification.order_id == order_id)).all()
+
+
 def count_by_status(session: Session, period: Mapping[str, Any]) -> dict[str, int]:
     """How many messages of a period came to what. ``period``: bounds as in lists, ``created_at__gte`` and such."""
     counts = select(Notification.status, func.count()).where(*_created(period)).group_by(Notification.status)

@@ -14,7 +14,15 @@ from customer_orders.customers.models import Customer
 from customer_orders.customers.services import facts as customer_facts
 from customer_orders.customers.services import require_person
 from customer_orders.errors import Conflict, FieldError, Invalid, NotFound
-from customer_orders.events import OrderDeleted, OrderFacts, OrderPlaced, OrderStatusChanged, announce
+from customer_orders.events import (
+    Audited,
+    OrderDeleted,
+    OrderFacts,
+    OrderPlaced,
+    OrderStatusChanged,
+    announce,
+    snapshot,
+)
 from customer_orders.keyset import Page, Wanted, common_filters, page
 from customer_orders.notifications.services import orders_told
 from customer_orders.orders.models import TRANSITIONS, Order, OrderStatus
@@ -72,6 +80,7 @@ def create_order(session: Session, values: Mapping[str, Any], *, currency: str) 
     with db.unique_reference(session, Order, values.get("reference")):
         _assign(placed, values, currency=currency)
         session.add(placed)
+    announce(session, Audited("order.placed", placed.id, after=snapshot(placed), at=now))
     announce(session, OrderPlaced(_facts(placed), customer_facts(customer)))
     return placed
 
@@ -107,10 +116,12 @@ def change_order(
     if customer.anonymized_at is not None and _tells_of_customer(found, values):
         require_person(customer)
     # before the change begins: to ask the database for the time is to write what is half made
-    now = db.now(session)
+    now, held = db.now(session), snapshot(found)
     with db.unique_reference(session, Order, values.get("reference")):
         _assign(found, values, currency=currency, merge=merge)
         found.status, found.updated_at = after, now
+    action = "order.changed" if after == before else "order.status_changed"
+    announce(session, Audited(action, order_id, held, snapshot(found), at=now))
     if after != before:
         announce(session, OrderStatusChanged(_facts(found), customer_facts(customer), before, after))
     return found
@@ -120,6 +131,7 @@ def delete_order(session: Session, order_id: int, *, versions: Collection[int] |
     """Delete an order, announced as ``OrderDeleted`` before its row goes. Raises ``NotFound`` or ``Stale``."""
     found = read_order(session, order_id, lock=True)
     db.require_version(found, versions)
+    announce(session, Audited("order.deleted", order_id, before=snapshot(found)))
     announce(session, OrderDeleted(order_id))
     session.delete(found)
     session.flush()

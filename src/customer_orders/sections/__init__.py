@@ -13,11 +13,14 @@ import phonenumbers
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from customer_orders.addresses import TrustedProxies
 from customer_orders.money import CURRENCIES
 from customer_orders.sections.access import Auth, Jwt
+from customer_orders.sections.limiting import Limits
 from customer_orders.sections.messages import Notifications
 from customer_orders.sections.retention import Retention
-from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Switch, Words, node
+from customer_orders.sections.secret import masked_url
+from customer_orders.settings import InvalidSettings, Number, Sections, Switch, Words, node
 
 
 def _origin(node: colander.SchemaNode, value: str) -> None:
@@ -51,11 +54,11 @@ def _database_url(node: colander.SchemaNode, value: str) -> None:
         raise colander.Invalid(node, "an in-memory SQLite database keeps no orders; name a file")
 
 
-def _masked_url(value: str) -> str:
-    url = make_url(value)
-    # libpq takes its passwords (password, sslpassword) in the query too
-    hidden = {name: MASK for name in url.query if name.endswith("password")}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
+def _proxies(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
+    try:
+        TrustedProxies(value)
+    except ValueError as error:
+        raise colander.Invalid(node, str(error)) from None
 
 
 def _region(node: colander.SchemaNode, value: str) -> None:
@@ -85,6 +88,13 @@ class App(colander.MappingSchema):
         validator=_origin,
         how="is required: the address at which browsers reach this service, such as https://orders.example.com",
     )
+    trusted_proxies = node(
+        Words(),
+        "Addresses or networks of the proxies in front, such as 10.0.0.5 or 10.1.0.0/16, or unix for one that calls by "
+        "a Unix socket. These alone are believed about where a request comes from (X-Forwarded-For).",
+        missing=(),
+        validator=_proxies,
+    )
 
 
 class Sqlalchemy(colander.MappingSchema):
@@ -94,7 +104,7 @@ class Sqlalchemy(colander.MappingSchema):
         colander.String(),
         "Address of the database: sqlite:///file or postgresql+psycopg://user:password@host/database.",
         validator=_database_url,
-        mask=_masked_url,
+        mask=masked_url,
         how="is required: sqlite:///path/to/file or postgresql+psycopg://user:password@host/database",
     )
     pool_size = node(Number(1, 1000), "Connections each process keeps open.", missing=10)
@@ -180,6 +190,7 @@ CORE: dict[str, type[colander.SchemaNode]] = {
     "jwt": Jwt,
     "auth": Auth,
     "api": Api,
+    "limits": Limits,
     "phone": Phone,
     "orders": Orders,
     "notifications": Notifications,
