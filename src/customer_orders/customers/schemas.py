@@ -127,6 +127,7 @@ class CustomerExport(colander.MappingSchema):
         "The messages to them, as `GET /notifications/{id}` shows each, with `delivery_reports`: what was told of it."
     )
     delivery_reports = _parts("What providers told of their number, and matches no message.")
+    events = _parts("What was done with them, and by whom, as `GET /customers/{id}/events` shows it; the oldest first.")
     kept_answers = _parts("Answers that are kept to be repeated with their `Idempotency-Key`, and tell of them.")
 
 
