@@ -40,6 +40,10 @@ IMPERSONAL = {
     # masked when it is written, and of the notifier
     "channels": {"notifier", "probe_owner", "reason"},
     # of the staff
+    # names of fields, and values of those that are not personal (see audit/fields.py); names and addresses of the staff
+    "audit_entries": {
+        *("action", "actor_kind", "actor_name", "subject_kind", "fields", "before", "after", "request_id", "address"),
+    },
     "refresh_families": {"client"},
     "api_keys": {"name", "role", "secret_hash"},
     "users": {"email", "name", "role", "granted_role"},
@@ -214,6 +218,7 @@ def test_export_tells_all_that_is_held_and_anonymize_leaves_nothing_of_it(full, 
     (heard,) = messages[0]["delivery_reports"]
     assert (heard["reference"], heard["recipient"]) == (f"id-{person.digits}", person.phone)
     assert [one["recipient"] for one in told["delivery_reports"]] == [person.phone]
+    assert [one["action"] for one in told["events"]] == ["customer.created"]
     assert {one["operation"] for one in told["kept_answers"]} == {
         "POST /api/customers/",
         "POST /api/orders/",
