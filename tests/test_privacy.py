@@ -40,10 +40,6 @@ IMPERSONAL = {
     # masked when it is written, and of the notifier
     "channels": {"notifier", "probe_owner", "reason"},
     # of the staff
-    # names of fields, and values of those that are not personal (see audit/fields.py); names and addresses of the staff
-    "audit_entries": {
-        *("action", "actor_kind", "actor_name", "subject_kind", "fields", "before", "after", "request_id", "address"),
-    },
     "refresh_families": {"client"},
     "api_keys": {"name", "role", "secret_hash"},
     "users": {"email", "name", "role", "granted_role"},
