@@ -76,7 +76,8 @@ def test_tokens_stay_out_of_urls_cookies_and_local_storage(
     page.get_by_role("link", name="Go on to the dashboard").click()
     expect(page.get_by_role("status")).to_have_text("jane@shop.example (admin)")
     kept = page.evaluate("({session: {...sessionStorage}, local: {...localStorage}, cookie: document.cookie})")
-    assert kept == {"session": {"customer_orders.access": access}, "local": {}, "cookie": ""}
+    held = {"customer_orders.access": access, "customer_orders.refresh": refresh}
+    assert kept == {"session": held, "local": {}, "cookie": ""}
     assert context.cookies() == []
     for token in (access, refresh):
         assert not [url for url in witness.requests if token in url]
@@ -87,8 +88,9 @@ def test_signing_out_and_an_expired_token_clear_the_tab(context: BrowserContext,
     sign_in(page, server)
     page.get_by_role("link", name="Go on to the dashboard").click()
     page.get_by_role("button", name="Sign out").click()
-    expect(page.get_by_role("status")).to_have_text("Signed out.")
+    expect(page.get_by_role("status")).to_have_text("You are signed out.")
     assert page.evaluate("sessionStorage.length") == 0
+    page.goto(server.url)
     expect(page.locator(".btn.authorize.unlocked")).to_be_visible()
 
     page.evaluate("sessionStorage.setItem('customer_orders.access', 'not.a.token')")

@@ -22,6 +22,7 @@ from webob.acceptparse import create_accept_header
 
 from customer_orders.api.fields import MAX_ID, Body, MetadataFilter, Switch, node
 from customer_orders.api.idempotency import once
+from customer_orders.api.pages import PAGE
 from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
 from customer_orders.settings import section
 
@@ -146,13 +147,16 @@ class Service(cornice.Service):
 
     :param tag: the heading under which the Swagger document shows it; none: it does not.
     :param page: whether people look at it with a browser (their problems are pages then).
+    :param policy: the Content-Security-Policy of its pages, for one that cannot live by that of all (see ``pages.py``).
     """
 
     renderer = "json"
 
-    def __init__(self, name: str, path: str, *, tag: str = "", page: bool = False, **kw: Any) -> None:
+    def __init__(
+        self, name: str, path: str, *, tag: str = "", page: bool = False, policy: str = PAGE, **kw: Any
+    ) -> None:
         self.tags = [tag] if tag else []
-        self.page = page
+        self.page, self.policy = page, policy
         super().__init__(name=name, path=path, depth=2, **kw)
         self.add_view("OPTIONS", self._options, permission=NO_PERMISSION_REQUIRED, query=None, status=204)
 

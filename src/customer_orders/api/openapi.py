@@ -15,6 +15,7 @@ from cornice_swagger.converters.schema import ObjectTypeConverter, TypeConverter
 from customer_orders.api import NO_PERMISSION_REQUIRED, Operation, Service
 from customer_orders.api.catalogue import PROBLEMS
 from customer_orders.api.fields import MAX_ID, Body
+from customer_orders.api.pages import SWAGGER_UI
 from customer_orders.api.problems import CONTENT_TYPE
 
 BASE_PATH = "/api"
@@ -274,7 +275,9 @@ def _with_path_parameters(path: str, item: dict[str, Any], providers: list[str])
 
 
 swagger = Service("document", "/api/api.json", tag="session")
-dashboard = Service("dashboard", "/", page=True, renderer="customer_orders:templates/dashboard.jinja2")
+dashboard = Service(
+    "dashboard", "/", page=True, policy=SWAGGER_UI, renderer="customer_orders:templates/dashboard.jinja2"
+)
 
 
 class DocumentRead(colander.MappingSchema):

@@ -84,6 +84,12 @@ class App(colander.MappingSchema):
         validator=_origin,
         how="is required: the address at which browsers reach this service, such as https://orders.example.com",
     )
+    hsts_seconds = node(
+        Number(0, 63072000),
+        "Seconds for which browsers shall reach this host by https only (RFC 6797), such as 31536000, a year; it cannot "
+        "be taken back sooner. Sent where app.public_url is https. 0: not sent.",
+        missing=0,
+    )
 
 
 class Sqlalchemy(colander.MappingSchema):
