@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyramid.events import NewResponse
+from pyramid.httpexceptions import HTTPException
 
 from customer_orders.settings import section
 
@@ -41,7 +42,8 @@ def harden(event: Any) -> None:
     request, response = event.request, event.response
     headers = response.headers
     headers.update(HEADERS)
-    is_page = response.content_type == "text/html"
+    # what an HTTPException says, of a redirect say, is Pyramid's few words
+    is_page = response.content_type == "text/html" and not isinstance(response, HTTPException)
     policy = getattr(getattr(request, "current_service", None), "policy", PAGE) if is_page else ANSWER
     headers["Content-Security-Policy"] = policy
     app = section(request.registry, "app")

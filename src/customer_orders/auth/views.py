@@ -71,7 +71,6 @@ def start_sign_in(request: Any) -> Any:
     except IdentityProviderUnavailable as error:
         raise _provider_down(request, error) from error
     response = HTTPFound(url)
-    response.cache_control = "no-store"
     sign_in.keep(request, response, state)
     return response
 
