@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import screenshots
-from browsing import Witness, browser, context, needs_browser, send, witness
+from browsing import Witness, browser, context, needs_browser, send, sign_in, witness
 from serving import ROOT, Server, serving
 
 __all__ = ["browser", "context", "witness"]
@@ -27,18 +27,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, database_kind: str, new_dat
     """`development.ini`, served by pserve."""
     with serving(tmp_path_factory.mktemp("serving"), new_database(database_kind)) as server:
         yield server
-
-
-def sign_in(page: Page, server: Server, email: str = "jane@shop.example") -> None:
-    """From the dashboard to the tokens page."""
-    page.goto(server.url)
-    page.get_by_role("link", name="Sign in").click()
-    page.get_by_role("link", name="Sign in with any e-mail").click()
-    page.get_by_label("E-mail address").fill(email)
-    # what a browser lets through is not what a client may send
-    page.evaluate("document.forms[0].noValidate = true")
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="You are signed in")).to_be_visible()
 
 
 def test_from_the_dashboard_to_the_sms(context: BrowserContext, witness: Witness, server: Server) -> None:

@@ -222,8 +222,11 @@ _PHRASES = {
 
 
 def _tidy(parameter: dict[str, Any]) -> dict[str, Any]:
-    """A parameter's nullability and its title have no place in Swagger 2.0."""
-    return {key: value for key, value in parameter.items() if key not in ("title", "x-nullable")}
+    """A parameter's nullability and its title have no place in Swagger 2.0.
+
+    Nor has an example of a filter: Swagger UI would fill it in, and list next to nothing.
+    """
+    return {key: value for key, value in parameter.items() if key not in ("title", "x-nullable", "x-example")}
 
 
 def _unpatterned(schema: Any) -> Any:

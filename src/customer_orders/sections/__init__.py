@@ -198,6 +198,8 @@ LIBRARIES = {
     "debug_notfound": False,
     "debug_routematch": False,
     "handle_exceptions": False,
+    # what users typed is shown as text
+    "jinja2.autoescape": True,
     "tm.annotate_user": False,
     "tm.commit_veto": "pyramid_tm.default_commit_veto",
     "tm.manager_hook": "pyramid_tm.explicit_manager",
