@@ -50,11 +50,20 @@ def _database_url(node: colander.SchemaNode, value: str) -> None:
         raise colander.Invalid(node, "an in-memory SQLite database keeps no orders; name a file")
 
 
+def _is_password(name: str) -> bool:
+    # libpq takes its passwords (password, sslpassword) in the query too
+    return name.endswith("password")
+
+
 def _masked_url(value: str) -> str:
     url = make_url(value)
-    # libpq takes its passwords (password, sslpassword) in the query too
-    hidden = {name: MASK for name in url.query if name.endswith("password")}
+    hidden = {name: MASK for name in url.query if _is_password(name)}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def _passwords(value: str) -> tuple[str, ...]:
+    url = make_url(value)
+    return (url.password or "", *(str(word) for name, word in url.query.items() if _is_password(name)))
 
 
 def _region(node: colander.SchemaNode, value: str) -> None:
@@ -100,6 +109,7 @@ class Sqlalchemy(colander.MappingSchema):
         "Address of the database: sqlite:///file or postgresql+psycopg://user:password@host/database.",
         validator=_database_url,
         mask=_masked_url,
+        secrets_in=_passwords,
         how="is required: sqlite:///path/to/file or postgresql+psycopg://user:password@host/database",
     )
     pool_size = node(Number(1, 1000), "Connections each process keeps open.", missing=10)

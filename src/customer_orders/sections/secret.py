@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-import re
+from customer_orders.settings import PLACEHOLDER
 
-PLACEHOLDER = re.compile("change.?me|placeholder|example|replace|your.?(key|secret)|insert", re.IGNORECASE)
+__all__ = ["PLACEHOLDER"]
