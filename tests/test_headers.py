@@ -85,7 +85,13 @@ def test_every_route_answers_with_them_whatever_the_method(app, client, registry
 
 def test_all_routes_of_plugins_and_all_files_are_among_them(registry):
     patterns = {route.pattern for route in routes(registry)}
-    assert {"/devtools/inbox", "/careless", "/devtools/static/*subpath", "static/*subpath", "/api/customers/"} <= patterns
+    assert {
+        "/devtools/inbox",
+        "/careless",
+        "/devtools/static/*subpath",
+        "static/*subpath",
+        "/api/customers/",
+    } <= patterns
     assert {"/static/style.css", "/static/nothing.css", "/devtools/static/style.css"} <= set(paths(registry))
 
 
@@ -112,7 +118,9 @@ def test_so_does_what_never_came_to_a_view(anonymous, path, more, status, header
 
 def test_so_does_a_file_that_the_browser_has_already(anonymous):
     first = anonymous.get("/static/style.css", status=200)
-    again = anonymous.get("/static/style.css", headers={"If-Modified-Since": first.headers["Last-Modified"]}, status=304)
+    again = anonymous.get(
+        "/static/style.css", headers={"If-Modified-Since": first.headers["Last-Modified"]}, status=304
+    )
     check("/static/style.css", again)
 
 

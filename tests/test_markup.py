@@ -1,4 +1,4 @@
-"""What people type is text: on every page that shows any of it, in a real browser; and nothing in the code can undo it."""
+"""What people type is text: on every page that shows any of it, in a real browser, and nothing can undo it."""
 
 from __future__ import annotations
 

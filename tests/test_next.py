@@ -177,7 +177,9 @@ def test_two_of_them_are_refused(anonymous):
 # -- whatever is tried --------------------------------------------------------------------------------------------
 
 # Characters that parsers of addresses treat in a way of their own, among all others.
-ODD = st.sampled_from([*"/\\.:@%#?&;=<>\"' \t\n\r\0", "//", "..", "%2f", "%5c", "%09", "http:", "evil.example", "\u3002"])
+ODD = st.sampled_from(
+    [*"/\\.:@%#?&;=<>\"' \t\n\r\0", "//", "..", "%2f", "%5c", "%09", "http:", "evil.example", "\u3002"]
+)
 TRIED = st.lists(ODD | st.characters(), max_size=12).map("".join).map(lambda tail: f"/{tail}") | st.text(max_size=20)
 TAKEN = st.from_regex(OwnPath.PATTERN, fullmatch=True).filter(lambda path: len(path) <= 512)
 

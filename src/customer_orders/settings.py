@@ -26,8 +26,9 @@ PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 STAND_IN = re.compile(
-    "(my|the|a|some|client|api|jwt|top)?[ _-]*(secret|password|passwd|pass|pwd|key|token|test|dummy|fake|sample|default)"
-    "[ _-]*(key|value|here)?[0-9]{0,4}|todo|tbd|fixme|none|null|undefined|foobar|foo|bar|letmein|qwerty|admin|user|[0-9]{1,8}",
+    "(my|the|a|some|client|api|jwt|top)?[ _-]*(secret|password|passwd|pass|pwd|key|token|test|dummy|fake|sample"
+    "|default)[ _-]*(key|value|here)?[0-9]{0,4}|todo|tbd|fixme|none|null|undefined|foo|bar|foobar|letmein|qwerty"
+    "|admin|user|[0-9]{1,8}",
     re.IGNORECASE,
 )
 # Fewer different characters than this were typed to fill a field, not made.
@@ -189,10 +190,8 @@ def _refuse_placeholder(node: colander.SchemaNode, value: Any) -> None:
     """A secret is one. Raises ``colander.Invalid``, which does not repeat it: it may be a good one but for a slip."""
     if value in (None, ()) or not (getattr(node, "secret", False) or hasattr(node, "secrets_in")):
         return
-    if hasattr(node, "secrets_in"):
-        given = node.secrets_in(value)
-    else:
-        given = value if isinstance(value, tuple) else (value,)
+    words = value if isinstance(value, tuple) else (value,)
+    given = node.secrets_in(value) if hasattr(node, "secrets_in") else words
     if any(is_placeholder(word) for word in given if word):
         raise colander.Invalid(node, "looks like a placeholder, not a secret; put in the real one")
 

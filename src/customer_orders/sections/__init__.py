@@ -95,8 +95,8 @@ class App(colander.MappingSchema):
     )
     hsts_seconds = node(
         Number(0, 63072000),
-        "Seconds for which browsers shall reach this host by https only (RFC 6797), such as 31536000, a year; it cannot "
-        "be taken back sooner. Sent where app.public_url is https. 0: not sent.",
+        "Seconds for which browsers shall reach this host by https only (RFC 6797), such as 31536000, a year; they "
+        "remember. Sent where app.public_url is https. 0: not sent.",
         missing=0,
     )
 
