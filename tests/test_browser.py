@@ -75,7 +75,7 @@ def test_signing_out_and_an_expired_token_clear_the_tab(context: BrowserContext,
     page = context.new_page()
     sign_in(page, server)
     page.get_by_role("link", name="Go on to the dashboard").click()
-    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign out", exact=True).click()
     expect(page.get_by_role("status")).to_have_text("You are signed out.")
     assert page.evaluate("sessionStorage.length") == 0
     page.goto(server.url)

@@ -48,7 +48,7 @@ def test_signing_out_ends_the_refresh_token_and_says_so(
         to_the_dashboard(page)
     # whatever else the origin keeps goes too, by Clear-Site-Data
     page.evaluate("localStorage.setItem('another', 'x')")
-    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign out", exact=True).click()
     expect(page.get_by_role("status")).to_have_text("You are signed out.")
     assert page.url == f"{server.url}/login/?signed_out=true"
     expect(page.get_by_role("link", name="Sign in with any e-mail")).to_be_visible()
@@ -62,7 +62,7 @@ def test_going_back_shows_neither_tokens_nor_who_was_here(context: BrowserContex
     sign_in(page, server)
     tokens = [page.locator(f"#{name}").input_value() for name in ("access", "refresh")]
     to_the_dashboard(page)
-    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign out", exact=True).click()
     expect(page.get_by_role("status")).to_have_text("You are signed out.")
     for _ in range(3):
         page.go_back()
@@ -91,7 +91,7 @@ def test_if_the_service_cannot_be_reached_the_tab_forgets_all_the_same_and_says_
     if place == "dashboard":
         to_the_dashboard(page)
     context.set_offline(True)
-    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="Sign out", exact=True).click()
     expect(page.get_by_role("status")).to_contain_text("Signed out in this tab only")
     context.set_offline(False)
     assert page.evaluate("sessionStorage.length") == 0
@@ -106,9 +106,14 @@ def test_if_the_service_cannot_be_reached_the_tab_forgets_all_the_same_and_says_
 def test_a_token_that_its_owner_spent_is_no_reason_not_to_sign_out(context: BrowserContext, server: Server) -> None:
     page = context.new_page()
     sign_in(page, server)
-    assert is_good(server, page.locator("#refresh").input_value())
-    page.get_by_role("button", name="Sign out").click()
+    spent = {"refresh": page.locator("#refresh").input_value()}
+    pair = requests.post(f"{server.url}/api/token/refresh", json=spent, timeout=30).json()
+    page.get_by_role("button", name="Sign out", exact=True).click()
     expect(page.get_by_role("status")).to_have_text("You are signed out.")
+    # nor is what they got for it good any more
+    assert not is_good(server, pair["refresh"])
+    headers = {"Authorization": f"Bearer {pair['access']}"}
+    assert requests.get(f"{server.url}/api/me", headers=headers, timeout=30).status_code == 401
 
 
 def test_a_sign_in_from_the_dashboard_leads_back_to_where_it_was(

@@ -1,7 +1,7 @@
 // Who is signed in, in this tab: the two tokens are in its sessionStorage, which goes with the tab.
 
 const ACCESS = "customer_orders.access";
-// kept to be revoked, and for nothing else: whoever copied it may have spent it
+// kept to sign out with, and for nothing else: whoever copied it spends it
 const REFRESH = "customer_orders.refresh";
 
 export function keep(access, refresh) {
@@ -18,7 +18,7 @@ export function forget() {
   sessionStorage.removeItem(REFRESH);
 }
 
-// Revokes the refresh token, and leads to the page to sign in. The tab forgets first, whatever comes of that; if the
+// Ends the session by its refresh token, and leads to the page to sign in. The tab forgets first, whatever comes of that; if the
 // service did not do it, `tell` gets a sentence that says so.
 export async function signOut(tell) {
   const refresh = sessionStorage.getItem(REFRESH);
@@ -37,6 +37,6 @@ export async function signOut(tell) {
     // the page with tokens is not to be come back to
     location.replace("/login/?signed_out=true");
   } catch {
-    tell("Signed out in this tab only: the service did not answer, and the refresh token may still be good.");
+    tell("Signed out in this tab only: the service did not answer, and your tokens may still be good.");
   }
 }
