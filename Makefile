@@ -15,7 +15,7 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test storms fuzz bench-outbox screenshots lint format constraints clean check-python
+.PHONY: help serve test storms fuzz canary bench-outbox screenshots lint format constraints clean check-python
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ storms: $(VENV)/test.stamp ## Run the tests of many clients at once in their ful
 
 fuzz: $(VENV)/test.stamp ## Run schemathesis with every check and three seeds on both databases (minutes).
 	@STORMS=full $(BIN)/python -m pytest -q -rsP tests/test_fuzz.py
+
+canary: export PYTHONPATH := tests
+canary: $(VENV)/test.stamp $(VENV)/openid.stamp ## Run every test, then look for numbers, tokens, keys, codes and secrets in all that was logged.
+	@$(BIN)/python -m pytest -q -p canary -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 bench-outbox: $(VENV)/test.stamp ## Measure how fast one process empties the outbox, beside the same loop without it (a minute).
 	@$(BIN)/python benches/outbox.py

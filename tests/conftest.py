@@ -24,9 +24,11 @@ from webtest import TestApp
 from xdist.scheduler import LoadScopeScheduling
 
 from customer_orders import main
+from customer_orders.audit.services import erasable
 from customer_orders.auth.services import local_user
 from customer_orders.db import Base
 from databases import migrate, migrated_sqlite
+from quotas import GENEROUS
 
 # The plugin that tests script, installed as any other: a distribution on the path.
 STAGE = str(Path(__file__).parent / "stage")
@@ -187,6 +189,7 @@ def settings_for(url: str, **more: str) -> dict[str, str]:
         # no thread of its own: tests deliver by hand, when they mean to
         "notifications.dispatcher": "worker",
         "notifications.report_secrets": secrets.token_urlsafe(32),
+        **GENEROUS,
         **more,
     }
 
@@ -231,7 +234,7 @@ def app(app_of_session: Any) -> Iterator[Any]:
     registry.database.clock_offset = timedelta()
     registry.plugins.notifiers["scripted"].reset()
     registry.plugins.identity_providers["scripted"].reset()
-    with registry.database.transaction() as session:
+    with registry.database.transaction() as session, erasable(session):
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(table.delete())
 

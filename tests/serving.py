@@ -21,7 +21,9 @@ import requests
 
 from customer_orders import main
 from customer_orders.auth.services import local_user
+from customer_orders.settings import variable
 from databases import migrate
+from quotas import GENEROUS
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -69,6 +71,7 @@ class Server:
             "APP_PUBLIC_URL": self.url,
             "SERVER_LISTEN": f"127.0.0.1:{port}",
             "PYTHONWARNINGS": "ignore:pkg_resources is deprecated",
+            **{variable(key): rate for key, rate in GENEROUS.items()},
             **environ,
         }
         self.ini, self.log = ini, log

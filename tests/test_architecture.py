@@ -11,7 +11,7 @@ from serving import BIN, ROOT
 
 SOURCES = [ROOT / "src" / "customer_orders", *(ROOT / "plugins").glob("*/src/*")]
 FILES = [path for source in SOURCES for path in source.rglob("*.py")]
-FEATURES = ["auth", "customers", "notifications", "orders"]
+FEATURES = ["audit", "auth", "customers", "notifications", "orders"]
 # A feature is a folder, and its files always have these names.
 STANDARD = {"__init__.py", "models.py", "schemas.py", "services.py"}
 

@@ -66,6 +66,7 @@ def test_a_customer_is_created_and_found_at_its_location(client):
         "sms_opt_out": False,
         "sms_opt_out_source": None,
         "sms_opt_out_at": None,
+        "anonymized_at": None,
         "created_at": body["created_at"],
         "updated_at": body["created_at"],
     }

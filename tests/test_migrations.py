@@ -199,6 +199,32 @@ def test_a_message_knows_whom_it_was_for_and_when_it_was_sent(start):
     assert told == [(1, True, 0), (1, None, 0), (None, True, 0)]
 
 
+def test_who_was_anonymized_has_an_empty_number_on_the_way_back(start):
+    engine = start()
+    migrations.upgrade(engine, "0005")
+    insert_orders(engine, "A-1")
+    migrations.upgrade(engine, "0007")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE customers SET phone_number = NULL, anonymized_at = updated_at"))
+    migrations.downgrade(engine, "0005")
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT username, phone_number FROM customers")).one() == ("Amina", "")
+        assert connection.execute(text("SELECT customer_id, reference FROM orders")).one() == (1, "A-1")
+    for table, column in (("customers", "phone_number"), ("notifications", "recipient")):
+        assert [one["nullable"] for one in inspect(engine).get_columns(table) if one["name"] == column] == [False]
+    migrations.upgrade(engine)
+    assert revision(engine) == migrations.head()
+
+
+def test_the_audit_trail_goes_with_its_migration_and_comes_back_empty(populated):
+    migrations.downgrade(populated, "0004")
+    assert "audit_entries" not in tables(populated)
+    migrations.upgrade(populated, LAST)
+    with populated.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM audit_entries")).scalar_one() == 0
+        assert connection.execute(text("SELECT count(*) FROM orders")).scalar_one() == 1
+
+
 # -- the next ones ------------------------------------------------------------------------------------------------
 
 LAST = migrations.head()
@@ -287,6 +313,7 @@ def populated(start, next_migration):
             "notification_id": 1,
             "received_at": at,
         },
+        "audit_entries": {"created_at": at, "action": "order.placed", "subject_kind": "order", "fields": []},
         "channels": {"notifier": "scripted", "failures": 0, "pauses": 0, "updated_at": at},
     }
     with engine.begin() as connection:

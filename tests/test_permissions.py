@@ -43,6 +43,8 @@ ROWS = {
     "customers_update": Row(WRITERS, 200, CUSTOMER),
     "customers_partial_update": Row(WRITERS, 200, {}),
     "customers_delete": Row(WRITERS, 204),
+    "customers_anonymize": Row({"admin"}, 200),
+    "customers_export": Row({"admin"}, 200),
     "orders_list": Row(READERS, 200),
     "orders_create": Row(WRITERS, 201, ORDER),
     "orders_read": Row(READERS, 200),
@@ -54,6 +56,9 @@ ROWS = {
     "notifications_resend": Row(WRITERS, 200),
     "notifications_resend_all": Row(ADMINS, 200, {"status": ["failed"], "dry_run": True}),
     "stats_read": Row(READERS, 200),
+    "customers_events": Row(READERS, 200),
+    "orders_events": Row(READERS, 200),
+    "audit_list": Row({"admin"}, 200),
     "me_read": Row(READERS, 200),
     # a machine has none
     "sessions_list": Row(ROLES, 200),
@@ -184,7 +189,7 @@ CLERK = [
     [
         ("viewer", [name for name in CLERK if name.endswith(":read") or name == "me:write"]),
         ("clerk", CLERK),
-        ("admin", sorted([*CLERK, "api-keys:manage", "notifications:manage"])),
+        ("admin", sorted([*CLERK, "api-keys:manage", "audit:read", "customers:manage", "notifications:manage"])),
     ],
 )
 def test_me_tells_the_role_and_what_it_permits(anonymous, token_for, role, permissions):

@@ -106,9 +106,10 @@ class Held:
 
 
 def refuses(server):
+    # a request would wait for a thread, if it were taken in just before
     try:
-        requests.get(f"{server.url}/livez", timeout=5)
-    except requests.ConnectionError:
+        connect(server).close()
+    except ConnectionRefusedError:
         return True
     return False
 

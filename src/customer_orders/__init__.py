@@ -10,6 +10,11 @@ warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 
 from pyramid.config import Configurator  # noqa: E402
 
+from customer_orders import masking  # noqa: E402
+
+# At import: whichever process this is, and whoever configures its loggers, before it has anything to tell.
+masking.install()
+
 
 def main(global_config: dict[str, Any], **settings: Any) -> Any:
     """The WSGI application of one INI file (``use = egg:customer-orders``).
@@ -32,6 +37,8 @@ def main(global_config: dict[str, Any], **settings: Any) -> Any:
     config.include("customer_orders.api")
     # who is calling, what they may do, signing in
     config.include("customer_orders.auth")
+    # who did what, and was refused what
+    config.include("customer_orders.audit")
     # the people who order
     config.include("customer_orders.customers")
     # the outbox, and what empties it

@@ -48,6 +48,7 @@ from sqlalchemy.types import TypeEngine
 
 from customer_orders.errors import Conflict, Stale
 from customer_orders.events import Listener
+from customer_orders.origin import KEY, SYSTEM, Origin
 from customer_orders.settings import Section, section
 
 # Milliseconds for which a SQLite writer waits for its turn.
@@ -214,7 +215,8 @@ READING: dict[str, dict[str, Any]] = {
 class Database:
     """One application's database: its engine, and sessions that carry the listeners for events.
 
-    :param clock_offset: added to the time that :func:`now` tells; for tests.
+    ``clock_offset``: added to the time that :func:`now` tells; for tests. ``origin``: what changes come from that no
+    request makes.
     """
 
     def __init__(self, settings: Section) -> None:
@@ -222,6 +224,7 @@ class Database:
         self.engine = _engine(self.url, settings)
         self.listeners: dict[type, list[Listener]] = {}
         self.clock_offset = timedelta()
+        self.origin = Origin(SYSTEM)
         self._reading = self.engine.execution_options(writes=False, **READING.get(self.engine.name, {}))
 
     def session(self, *, writes: bool = True) -> Session:
@@ -229,6 +232,7 @@ class Database:
         session = Session(self.engine if writes else self._reading, expire_on_commit=False)
         session.info["listeners"] = self.listeners
         session.info["database"] = self
+        session.info[KEY] = self.origin
         return session
 
     @contextmanager
@@ -355,6 +359,9 @@ def _request_session(request: Any) -> Session:
         or getattr(request.matched_route, "name", None) in request.registry.writing_routes
     )
     session: Session = request.registry.database.session(writes=writes)
+    # who it is becomes known later: see the security policy
+    address = getattr(request, "client_address", request.remote_addr)
+    session.info[KEY] = Origin(None, request.request_id, address and address[:45])
     zope.sqlalchemy.register(session, transaction_manager=request.tm)
     return session
 

@@ -86,3 +86,16 @@ class Unavailable(DomainError):
     """Something that this depends on does not answer; trying again later may work."""
 
     code = "unavailable"
+
+
+class TooMany(DomainError):
+    """More was asked than is taken of one address or caller.
+
+    :param retry_after: seconds after which more is.
+    """
+
+    code = "too-many-requests"
+
+    def __init__(self, detail: str, *, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after

@@ -6,10 +6,12 @@ rolled back with what they heard about. ``db.py`` puts the listeners into the se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
 Listener = Callable[[Session, Any], None]
@@ -17,11 +19,11 @@ Listener = Callable[[Session, Any], None]
 
 @dataclass(frozen=True)
 class CustomerFacts:
-    """The customer as a message needs them. ``phone_number``: E.164."""
+    """The customer as a message needs them. ``phone_number``: E.164; None of one who was anonymized."""
 
     id: int
     username: str
-    phone_number: str
+    phone_number: str | None
     reference: str | None
     language: str | None
     sms_opt_out: bool
@@ -64,18 +66,57 @@ class OrderDeleted:
 
 
 @dataclass(frozen=True)
+class CustomerAnonymizing:
+    """A customer is about to be anonymized; announced before their row is locked.
+
+    Rows that others lock before that of the customer, such as their orders, are locked now: nobody waits in a circle.
+    """
+
+    customer_id: int
+
+
+@dataclass(frozen=True)
+class CustomerAnonymized:
+    """Who a customer is was wiped from their own row, which is locked: each listener wipes what it holds of them.
+
+    :param username: the name that was wiped, and ``phone_number``, E.164, the number: for finding copies of them.
+    """
+
+    customer_id: int
+    username: str
+    phone_number: str
+
+
+@dataclass(frozen=True)
+class CustomerExported:
+    """All that is held on a customer is asked for: each listener adds its part to ``collected``, under its own name."""
+
+    customer_id: int
+    phone_number: str | None
+    collected: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Audited:
     """Something that a line in the audit trail tells of.
 
     :param action: what was done, as ``subject.verb``: ``customer.changed``, ``session.revoked``.
-    :param subject_id: which of them; None where it is not one.
-    :param before: what was, and ``after`` what is: the fields that changed, without secrets.
+    :param subject_id: which of them; several where the same was done to each; None where it is not one.
+    :param before: what was, and ``after`` what is, without secrets: all fields or only those that changed. None: there
+        was no such thing before, or there is none after. If nothing differs, nothing was done.
+    :param at: when, where the service has asked for the time anyway; None: now.
     """
 
     action: str
-    subject_id: int | None = None
+    subject_id: int | Sequence[int] | None = None
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
+    at: datetime | None = None
+
+
+def snapshot(row: Any) -> dict[str, Any]:
+    """The present values of a row by column, for what was ``before`` and what is ``after``."""
+    return {one.columns[0].name: getattr(row, one.key) for one in inspect(type(row)).column_attrs}
 
 
 def announce(session: Session, event: object) -> None:

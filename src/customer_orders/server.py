@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 from typing import Any
 
@@ -22,15 +21,6 @@ log = logging.getLogger(__name__)
 MAX_BODY = 1024 * 1024
 
 
-def _without_secret(record: logging.LogRecord) -> bool:
-    """Take the secret out of the path of a request whose client went away: waitress logs it as it came."""
-    record.msg = re.sub(r"(/api/notifications/reports/[^/]*/)\S+", r"\1{secret}", str(record.msg))
-    return True
-
-
-logging.getLogger("waitress").addFilter(_without_secret)
-
-
 def run_waitress(app: Any, global_config: dict[str, str], **options: Any) -> None:
     """Serve until SIGTERM or SIGINT, then finish the message in flight.
 
@@ -38,6 +28,8 @@ def run_waitress(app: Any, global_config: dict[str, str], **options: Any) -> Non
     ``max_request_body_size`` is answered by waitress itself, before it came: 413, in plain text.
     """
     options.setdefault("max_request_body_size", MAX_BODY)
+    # waitress would remove what proxies say; whom to believe about that is app.trusted_proxies' to say, at one place
+    options.setdefault("clear_untrusted_proxy_headers", "false")
     if os.environ.get("SERVER_LISTEN"):
         options = {key: value for key, value in options.items() if key not in ("host", "port")}
         options["listen"] = os.environ["SERVER_LISTEN"]

@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import colander
@@ -21,14 +22,27 @@ from pyramid.security import NO_PERMISSION_REQUIRED
 from webob.acceptparse import create_accept_header
 
 from customer_orders.api.fields import MAX_ID, Body, MetadataFilter, Switch, node
-from customer_orders.api.idempotency import once
+from customer_orders.api.idempotency import forget, once, tell_kept
 from customer_orders.api.pages import PAGE
 from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
+from customer_orders.events import CustomerAnonymized, CustomerExported
+from customer_orders.sections.limiting import CLASSES
 from customer_orders.settings import section
 
-__all__ = ["NO_PERMISSION_REQUIRED", "Operation", "Service", "created", "is_dry_run", "operations", "path_id"]
+__all__ = [
+    "NO_PERMISSION_REQUIRED",
+    "Operation",
+    "Service",
+    "class_of_method",
+    "created",
+    "is_dry_run",
+    "operations",
+    "path_id",
+]
 
 
+# Of a service whose requests are counted by what their methods do.
+BY_METHOD = "by method"
 JSON_TYPE = re.compile(r"application/json\s*(;\s*charset\s*=\s*\"?utf-?8\"?\s*)?", re.IGNORECASE)
 
 
@@ -109,12 +123,12 @@ class Operation:
     @property
     def problems(self) -> list[str]:
         """Codes of all problems that it may answer with."""
-        codes = ["malformed", "invalid", *self.own_problems, "too-large", "internal-error", "unavailable"]
+        codes = ["malformed", "invalid", *self.own_problems, "too-large", "too-many-requests", "internal-error"]
+        codes += ["unavailable"]
         codes += [] if self.public else ["unauthenticated", "forbidden"]
         codes += ["not-acceptable"] if self.returns else []
         codes += ["unsupported-media-type"] if self.body else []
-        codes += ["idempotency-key-in-use", "idempotency-key-reused"] if self.keyed else []
-        codes += ["idempotency-answer-gone"] if self.keyed and self.secret else []
+        codes += ["idempotency-key-in-use", "idempotency-key-reused", "idempotency-answer-gone"] if self.keyed else []
         codes += ["stale", "precondition-required"] if self.changes_tagged else []
         return codes
 
@@ -148,17 +162,39 @@ class Service(cornice.Service):
     :param tag: the heading under which the Swagger document shows it; none: it does not.
     :param page: whether people look at it with a browser (their problems are pages then).
     :param policy: the Content-Security-Policy of its pages, for one that cannot live by that of all (see ``pages.py``).
+    :param limited_as: the class (see sections/limiting.py) in which its requests are counted; BY_METHOD: ``read`` or
+        ``write``, whichever the method does; None: they are not.
     """
 
     renderer = "json"
 
     def __init__(
-        self, name: str, path: str, *, tag: str = "", page: bool = False, policy: str = PAGE, **kw: Any
+        self,
+        name: str,
+        path: str,
+        *,
+        tag: str = "",
+        page: bool = False,
+        policy: str = PAGE,
+        limited_as: str | None = BY_METHOD,
+        **kw: Any,
     ) -> None:
         self.tags = [tag] if tag else []
         self.page, self.policy = page, policy
+        if limited_as not in (BY_METHOD, None, *CLASSES):
+            raise TypeError(f"{name}: {limited_as!r} is no class of limits; there are {', '.join(CLASSES)}")
+        self.limited_as = limited_as
         super().__init__(name=name, path=path, depth=2, **kw)
         self.add_view("OPTIONS", self._options, permission=NO_PERMISSION_REQUIRED, query=None, status=204)
+
+    def limit_class(self, method: str) -> str | None:
+        """The class in which a request with this method is counted; None: it is not."""
+        return class_of_method(method) if self.limited_as == BY_METHOD else self.limited_as
+
+    def asks_who(self, method: str) -> bool:
+        """Whether this method is only for those whom we know."""
+        found = [args["validators"] for defined, _, args in self.definitions if defined == method]
+        return any(isinstance(each, Operation) and not each.public for each in chain(*found))
 
     def _options(self, request: Any) -> Any:
         """Tell what can be done here (RFC 9110, section 9.3.7)."""
@@ -178,6 +214,11 @@ class Service(cornice.Service):
         if operation.keyed:
             kw["decorator"] = functools.partial(once, secret=operation.secret)
         super().add_view(method, view, permission=permission, validators=(operation,), **kw)
+
+
+def class_of_method(method: str) -> str:
+    """The class in which a request is counted whose service names none: ``read`` or ``write``."""
+    return "read" if method in ("GET", "HEAD", "OPTIONS") else "write"
 
 
 def operations(registry: Any) -> list[tuple[Service, Operation]]:
@@ -309,7 +350,10 @@ def includeme(config: Any) -> None:
     config.registry.bound_schemas = {}
     config.add_renderer("json", _orjson)
     config.include("customer_orders.api.requests")
+    config.include("customer_orders.api.limits")
     config.include("customer_orders.api.cors")
+    config.add_listener(CustomerAnonymized, forget)
+    config.add_listener(CustomerExported, tell_kept)
     config.include("customer_orders.api.root")
     config.include("customer_orders.api.problems")
     config.include("customer_orders.api.problem_pages")

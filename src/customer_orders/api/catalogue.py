@@ -108,6 +108,13 @@ PROBLEMS: dict[str, Problem] = {
         "Orders name their customer, so a customer stays as long as one of them does.",
         "Delete the customer's orders first: `/api/orders/?customer=` lists them.",
     ),
+    "customer-anonymized": Problem(
+        409,
+        "The customer was anonymized",
+        "Who the customer was has been wiped for good, so nothing new is kept on them: no order, no name, no number. "
+        "Of their orders the status, the amount and the currency still change.",
+        "If they order again, create a new customer.",
+    ),
     "reference-taken": Problem(
         409,
         "The reference is another's already",
@@ -137,13 +144,15 @@ PROBLEMS: dict[str, Problem] = {
     "message-obsolete": Problem(
         409,
         "What the message tells of is no more",
-        "The order was cancelled or deleted, or the customer was deleted, so the message would not be true any more.",
+        "The order was cancelled or deleted, or the customer was deleted or anonymized, so the message would not be "
+        "true any more.",
         "Tell the customer what is true now in another way.",
     ),
     "nothing-to-send": Problem(
         409,
         "The message has no text",
-        "Its template failed or came to nothing, or its text was too long, when it was written; `reason` tells which.",
+        "Its template failed or came to nothing, or its text was too long, when it was written, as `reason` tells; or "
+        "it was kept for long enough, and wiped.",
         "Mend the template, so that the next messages have a text. This one stays as it is.",
     ),
     "opted-out": Problem(
@@ -168,8 +177,9 @@ PROBLEMS: dict[str, Problem] = {
     "idempotency-answer-gone": Problem(
         409,
         "It was done, and its answer was not kept",
-        "The first request with this `Idempotency-Key` succeeded. Its answer held a secret, and those are shown once.",
-        "If you lost the secret, revoke what was made, and ask for another with a new key.",
+        "The first request with this `Idempotency-Key` succeeded. Its answer held a secret, and those are shown once; "
+        "or it told of a customer who was anonymized since.",
+        "If you lost a secret, revoke what was made, and ask for another with a new key. Otherwise nothing is to do.",
     ),
     "stale": Problem(
         412,
@@ -202,6 +212,15 @@ PROBLEMS: dict[str, Problem] = {
         "not seen.",
         "Read the thing, then send `If-Match` with the `ETag` that came with it.",
     ),
+    "too-many-requests": Problem(
+        429,
+        "Too many requests",
+        "Of each address, and of each caller, only so many requests are taken in a time. `RateLimit-Policy` tells how "
+        "many, and `RateLimit` how many are left. Nothing was done.",
+        "Send it again after the seconds in `Retry-After`, and more slowly from then on.",
+        # of what the header tells, only an example: it is counted anew for each answer
+        retry_after=60,
+    ),
     "internal-error": Problem(
         500,
         "Something went wrong on our side",
@@ -218,7 +237,10 @@ PROBLEMS: dict[str, Problem] = {
 }
 
 # What a request gets whose path leads nowhere, too.
-ANYWHERE = {"malformed", "not-found", "method-not-allowed", "too-large", "internal-error", "unavailable"}
+ANYWHERE = {
+    *("malformed", "not-found", "method-not-allowed", "too-large", "too-many-requests"),
+    *("internal-error", "unavailable"),
+}
 
 # What a status means where nothing more is known.
 BY_STATUS = {
@@ -232,6 +254,7 @@ BY_STATUS = {
     412: "stale",
     413: "too-large",
     415: "unsupported-media-type",
+    429: "too-many-requests",
     500: "internal-error",
     503: "unavailable",
 }

@@ -18,6 +18,8 @@ RESPONSE_HEADERS = (
     REPLAYED,
     "Link",
     "Location",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "WWW-Authenticate",
     "X-Request-Id",

@@ -14,12 +14,13 @@ from typing import Any
 
 import orjson
 from pyramid.response import Response
-from sqlalchemy import JSON, String, Text, UniqueConstraint, delete, func, select
+from sqlalchemy import JSON, ColumnElement, String, Text, UniqueConstraint, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from customer_orders import db
 from customer_orders.db import Base, primary_key
 from customer_orders.errors import Conflict, DomainError, FieldError, Invalid
+from customer_orders.events import CustomerAnonymized, CustomerExported
 from customer_orders.settings import section
 
 HEADER = "Idempotency-Key"
@@ -28,14 +29,17 @@ REPLAYED = "Idempotent-Replayed"
 KEPT = ("Location", "ETag")
 # Keys that one sweep deletes at most, so that it keeps no writer waiting.
 SWEPT = 1000
+# The fingerprint of a request whose answer was wiped: its name and number could be guessed from it.
+WIPED = ""
 
 View = Callable[[Any, Any], Any]
 
 
 class IdempotencyKey(Base):
-    """A key, what was asked with it, and the answer. ``body`` is null for an answer that carries a secret.
+    """A key, what was asked with it, and the answer. ``body`` is null for an answer that holds a secret, or was wiped.
 
-    ``principal``: who asked; ``operation``: method and route pattern; ``fingerprint``: SHA-256 of path, query and body.
+    ``principal``: who asked; ``operation``: method and route pattern; ``fingerprint``: SHA-256 of path, query and body,
+    empty where a wiped one could be guessed from it.
     """
 
     __tablename__ = "idempotency_keys"
@@ -118,10 +122,10 @@ def _fingerprint(request: Any) -> str:
 
 
 def _again(kept: IdempotencyKey, fingerprint: str) -> Response:
-    if kept.fingerprint != fingerprint:
+    if kept.fingerprint not in (fingerprint, WIPED):
         raise DomainError(f"This {HEADER} was used with another body before.", code="idempotency-key-reused")
     if kept.body is None:
-        said = f"The request with this {HEADER} was carried out; its answer held a secret, and was not kept."
+        said = f"The request with this {HEADER} was carried out; its answer is not kept."
         raise Conflict(said, code="idempotency-answer-gone")
     response = Response(kept.body, status=kept.status, content_type="application/json", charset="UTF-8")
     response.headers.update({**kept.headers, REPLAYED: "true"})
@@ -135,3 +139,34 @@ def sweep(session: Session) -> int:
     old = old.order_by(IdempotencyKey.id).with_for_update(skip_locked=True)
     gone = session.scalars(delete(IdempotencyKey).where(IdempotencyKey.id.in_(old)).returning(IdempotencyKey.id))
     return len(gone.all())
+
+
+def forget(session: Session, event: CustomerAnonymized) -> None:
+    """Wipe the answers that tell of a customer. The keys stay: a repeat is told that it was done, and does nothing."""
+    session.execute(
+        update(IdempotencyKey)
+        .where(_tells_of(event.customer_id, event.phone_number))
+        .values(body=None, fingerprint=WIPED)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def tell_kept(session: Session, event: CustomerExported) -> None:
+    """Add the answers that tell of a customer to what is held on them."""
+    found = session.scalars(select(IdempotencyKey).where(_tells_of(event.customer_id, event.phone_number)))
+    event.collected["kept_answers"] = [
+        {"operation": one.operation, "expires_at": one.expires_at, "answer": orjson.loads(one.body or "null")}
+        for one in found
+    ]
+
+
+def _tells_of(customer_id: int, phone_number: str | None) -> ColumnElement[bool]:
+    """Answers that name a customer: by the field ``customer``, as the customer themselves, or by their number.
+
+    No index helps with that, but answers are kept for a day.
+    """
+    body = IdempotencyKey.body
+    named = [body.contains(f'"customer":{customer_id}{end}') for end in ",}"]
+    # the id comes first in every answer
+    themselves = and_(IdempotencyKey.operation.contains("/customers/"), body.startswith(f'{{"id":{customer_id},'))
+    return or_(*named, themselves, *([body.contains(phone_number, autoescape=True)] if phone_number else []))

@@ -29,6 +29,7 @@ Customers, their orders, and what became of the message about each.
 **Lists** are bare arrays, newest first unless told; the `Link` header leads to the next page.
 **Repeating** a POST with the same `Idempotency-Key` does nothing twice.
 **Changing** something with `If-Match` overwrites nothing that you have not seen.
+**Limits**: `RateLimit` tells what is left; over them, the answer is a 429 with `Retry-After`.
 **Errors** are `application/problem+json` (RFC 9457) with a stable `code`.
 """
 
@@ -98,8 +99,21 @@ HEADERS: dict[str, dict[str, Any]] = {
     "Idempotent-Replayed": {"type": "string", "description": "true: this is the answer to an earlier request."},
     "Link": {"type": "string", "description": "The next page and the one before, if there are, and the first."},
     "Location": {"type": "string", "description": "Where the new thing is."},
+    "RateLimit": {
+        "type": "string",
+        "description": 'What is left of each limit, as `"name";r=requests;t=seconds until there are more`.',
+    },
+    "RateLimit-Policy": {
+        "type": "string",
+        "description": 'The limits that the request was counted against, as `"name";q=requests;w=seconds`.',
+    },
+    "Retry-After": {"type": "integer", "description": "Seconds after which to send it again."},
     "X-Total-Count": {"type": "integer", "description": "Items on all pages, with `count=true`."},
 }
+
+
+# Of every answer, as long as its class has a limit.
+LIMITED = ("RateLimit", "RateLimit-Policy")
 
 
 class FieldConverter(TypeConverter):
@@ -187,23 +201,26 @@ class Document(CorniceSwagger):
         headers += ["Location"] if operation.creates else []
         headers += ["Idempotent-Replayed"] if operation.keyed else []
         headers += ["ETag"] if operation.tagged and operation.returns else []
-        if headers:
-            success["headers"] = {name: HEADERS[name] for name in headers}
+        success["headers"] = {name: HEADERS[name] for name in (*headers, *LIMITED)}
         responses = {str(operation.status): success}
         if operation.rehearses:
             responses["200"] = {
                 "description": "With `dry_run=true`: what would have come of it.",
                 "schema": self._definition(operation.rehearses),
+                "headers": {name: HEADERS[name] for name in LIMITED},
             }
         if operation.tagged and operation.method == "GET":
-            responses["304"] = {"description": "It is as If-None-Match knows it.", "headers": {"ETag": HEADERS["ETag"]}}
+            responses["304"] = {"description": "It is as If-None-Match knows it."}
+            responses["304"]["headers"] = {name: HEADERS[name] for name in ("ETag", *LIMITED)}
         codes: dict[int, list[str]] = {}
         for code in operation.problems:
             codes.setdefault(PROBLEMS[code].status, []).append(code)
         for status, names in sorted(codes.items()):
+            waits = ["Retry-After"] if any(PROBLEMS[name].retry_after for name in names) else []
             responses[str(status)] = {
                 "description": "; ".join(f"{PROBLEMS[name].title} ([{name}](/problems/{name}))" for name in names),
                 "schema": {"$ref": "#/definitions/Problem"},
+                "headers": {name: HEADERS[name] for name in (*waits, *LIMITED)},
             }
         return responses
 

@@ -89,10 +89,10 @@ class Cursor(Field):
         return {"type": "string"}
 
 
-class ListQuery(colander.MappingSchema):
-    """The query of every list; its filters are added by each resource. ``searches``: those that no index helps with."""
+class PageQuery(colander.MappingSchema):
+    """The query of every list. ``searches``: filters that no index helps with."""
 
-    searches: tuple[str, ...] = ("q", MetadataFilter.prefix + "key")
+    searches: tuple[str, ...] = ()
 
     limit = node(
         Integer(1, MAX_LIMIT),
@@ -100,6 +100,28 @@ class ListQuery(colander.MappingSchema):
         missing=DEFAULT_LIMIT,
     )
     cursor = node(Cursor(), "Where to go on: from the Link header of another page.", missing=colander.drop)
+
+    def validator(self, schema: colander.SchemaNode, values: dict[str, Any]) -> None:
+        """What no field can tell by itself. Puts the position in the cursor's place, and the ordering that counts."""
+        wrong = colander.Invalid(schema)
+        values.setdefault("ordering", _newest_first(values))
+        if "cursor" in values:
+            try:
+                values["cursor"] = decode(values["cursor"], values["ordering"])
+            except ValueError as error:
+                wrong["cursor"] = str(error)
+        searching = [name for name in self.searches if name in values]
+        if values.get("count") and searching:
+            wrong["count"] = f"Cannot be had with {' and '.join(searching)}, which no index helps with."
+        if wrong.children:
+            raise wrong
+
+
+class ListQuery(PageQuery):
+    """The query of the lists of what clients write and of messages; its filters are added by each resource."""
+
+    searches: tuple[str, ...] = ("q", MetadataFilter.prefix + "key")
+
     ordering = node(
         OrderBy(),
         f"What to order by: {', '.join(ORDERABLE)}, several with commas between, descending after a -. "
@@ -116,21 +138,6 @@ class ListQuery(colander.MappingSchema):
     created_at__lt = node(Timestamp(), "Created before.", missing=colander.drop)
     updated_at__gte = node(Timestamp(), "Changed then or later.", missing=colander.drop)
     reference = node(Text(), "Your own reference, exactly.", missing=colander.drop)
-
-    def validator(self, schema: colander.SchemaNode, values: dict[str, Any]) -> None:
-        """What no field can tell by itself. Puts the position in the cursor's place, and the ordering that counts."""
-        wrong = colander.Invalid(schema)
-        values.setdefault("ordering", _newest_first(values))
-        if "cursor" in values:
-            try:
-                values["cursor"] = decode(values["cursor"], values["ordering"])
-            except ValueError as error:
-                wrong["cursor"] = str(error)
-        searching = [name for name in self.searches if name in values]
-        if values.get("count") and searching:
-            wrong["count"] = f"Cannot be had with {' and '.join(searching)}, which no index helps with."
-        if wrong.children:
-            raise wrong
 
 
 def _newest_first(query: dict[str, Any]) -> Ordering:

@@ -83,7 +83,8 @@ def domain_error(error: errors.DomainError, request: Any) -> Response:
         ]
     if isinstance(error, errors.Conflict):
         members |= error.facts
-    return respond(request, error.code, error.detail, **members)
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, errors.TooMany) else {}
+    return respond(request, error.code, error.detail, headers=headers, **members)
 
 
 def http_exception(error: HTTPException, request: Any) -> Any:

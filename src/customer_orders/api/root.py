@@ -15,6 +15,7 @@ from customer_orders.settings import section
 
 # What a client may count on here, for one that talks to several versions.
 CAPABILITIES = (
+    "audit",
     "conditional-requests",
     "cursor-paging",
     "dry-run",
@@ -22,6 +23,7 @@ CAPABILITIES = (
     "idempotency-keys",
     "metadata",
     "ordering",
+    "rate-limits",
     "references",
 )
 
@@ -53,6 +55,7 @@ def read_root(request: Any) -> dict[str, Any]:
         "orders": "/api/orders/",
         "notifications": "/api/notifications/",
         "stats": "/api/stats",
+        "audit": "/api/audit/",
     }
     return {
         "name": "Customer Orders",

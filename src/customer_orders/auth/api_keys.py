@@ -19,7 +19,7 @@ from customer_orders.api.fields import MAX_ID
 from customer_orders.auth.models import ApiKey
 from customer_orders.db import Database
 from customer_orders.errors import FieldError, Invalid, NotFound
-from customer_orders.events import Audited, announce
+from customer_orders.events import Audited, announce, snapshot
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def create(
     )
     session.add(made)
     session.flush()
-    announce(session, Audited("api_key.created", made.id, after={"name": name, "role": role}))
+    announce(session, Audited("api_key.created", made.id, None, snapshot(made), at=now))
     return made, f"{PREFIX}{made.id}_{secret}"
 
 
@@ -87,8 +87,9 @@ def revoke(session: Session, key_id: int) -> ApiKey:
     """End a key, at once and for good; one that ended is none the worse. Raises ``NotFound``."""
     found = read(session, key_id)
     if found.revoked_at is None:
-        found.revoked_at = found.updated_at = db.now(session)
-        announce(session, Audited("api_key.revoked", found.id))
+        now = db.now(session)
+        found.revoked_at = found.updated_at = now
+        announce(session, Audited("api_key.revoked", found.id, at=now))
     return found
 
 

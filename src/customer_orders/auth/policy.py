@@ -20,6 +20,7 @@ from customer_orders.api.fields import MAX_ID
 from customer_orders.auth import api_keys
 from customer_orders.auth.models import RefreshFamily, User
 from customer_orders.auth.tokens import AccessTokens, bearer
+from customer_orders.origin import Actor, act_as
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class Permission(StrEnum):
     ME_WRITE = "me:write"
     CUSTOMERS_READ = "customers:read"
     CUSTOMERS_WRITE = "customers:write"
+    # to forget a customer, or to read all that is held on one
+    CUSTOMERS_MANAGE = "customers:manage"
     ORDERS_READ = "orders:read"
     ORDERS_WRITE = "orders:write"
     NOTIFICATIONS_READ = "notifications:read"
@@ -40,6 +43,7 @@ class Permission(StrEnum):
     NOTIFICATIONS_MANAGE = "notifications:manage"
     STATS_READ = "stats:read"
     API_KEYS_MANAGE = "api-keys:manage"
+    AUDIT_READ = "audit:read"
 
 
 READING = frozenset(
@@ -112,6 +116,8 @@ class SecurityPolicy:
         family_id = _id(claims["sid"]) if "sid" in claims else 0
         if user_id is None or family_id is None:
             return None
+        # whoever it is, the token proves it: what is refused to them is on record as refused to them
+        act_as(request.dbsession, Actor("user", user_id))
         same = and_(RefreshFamily.id == family_id, RefreshFamily.user_id == User.id)
         known = select(User, RefreshFamily).outerjoin(RefreshFamily, same).where(User.id == user_id)
         user, family = request.dbsession.execute(known).one_or_none() or (None, None)
@@ -124,6 +130,7 @@ class SecurityPolicy:
         if found is None:
             log.info("API key refused (request %s)", request.request_id)
             return None
+        act_as(request.dbsession, Actor("api_key", found.id))
         if api_keys.is_use_worth_writing(found, db.now(request.dbsession)):
             # afterwards, in a transaction of its own: a request that only reads can't write, one that fails rolls back
             request.add_finished_callback(lambda done: api_keys.note_use(done.registry.database, found.id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import IntegrityError
@@ -13,7 +14,9 @@ from customer_orders import db
 from customer_orders.auth import sessions
 from customer_orders.auth.models import ExternalIdentity, User
 from customer_orders.errors import Conflict, NotFound
+from customer_orders.events import Audited, announce, snapshot
 from customer_orders.interfaces import Identity
+from customer_orders.origin import Actor, act_as
 from customer_orders.settings import Section
 
 
@@ -38,8 +41,8 @@ def _folded(address: str) -> str:
     return address.lower() if address.isascii() else address
 
 
-def _user_of(session: Session, provider: str, subject: str) -> User:
-    """The user whom ``provider`` knows as ``subject``, made if new; e-mail and name are the caller's to set.
+def _user_of(session: Session, provider: str, subject: str) -> tuple[User, dict[str, Any] | None]:
+    """The user whom ``provider`` knows as ``subject``, and as they were; made if new: e-mail and name are to be set.
 
     Two first sign-ins at the same moment make one user: the second finds what the first has just committed.
     """
@@ -52,19 +55,29 @@ def _user_of(session: Session, provider: str, subject: str) -> User:
         try:
             with session.begin_nested():
                 session.add(found)
+            return user, None
         except IntegrityError:
             found = session.scalars(known).one()
-    return found.user
+    return found.user, snapshot(found.user)
+
+
+def _tell(session: Session, user: User, before: dict[str, Any] | None) -> None:
+    action = "user.created" if before is None else "user.changed"
+    announce(session, Audited(action, user.id, before, snapshot(user), at=user.updated_at))
 
 
 def sign_in(session: Session, provider: str, identity: Identity, settings: Section) -> User:
     """The user known to ``provider`` as ``identity.subject``, made if new; name and role as of now."""
-    user = _user_of(session, provider, identity.subject)
+    user, before = _user_of(session, provider, identity.subject)
+    act_as(session, Actor("user", user.id))
     user.email = identity.email[:320]
     user.name = identity.name[:255]
     user.role = role_of(identity, settings)
     user.updated_at = db.now(session)
     session.flush()
+    _tell(session, user, before)
+    if not user.disabled and user.effective_role is not None:
+        announce(session, Audited("user.signed_in", user.id, at=user.updated_at))
     return user
 
 
@@ -73,11 +86,12 @@ def local_user(session: Session, email: str, role: str) -> User:
 
     Apart from anyone who signs in with that address: an address alone never proves an identity.
     """
-    user = _user_of(session, "cli", _folded(email))
+    user, before = _user_of(session, "cli", _folded(email))
     user.email = user.name = email
     user.granted_role = role
     user.updated_at = db.now(session)
     session.flush()
+    _tell(session, user, before)
     return user
 
 
@@ -107,14 +121,18 @@ def list_users(session: Session) -> Sequence[User]:
 def grant(session: Session, who: str, role: str | None) -> User:
     """Give a user a role that wins over the settings'; None takes it back. Raises as :func:`find_user`."""
     user = find_user(session, who)
-    user.granted_role, user.updated_at = role, db.now(session)
+    before, now = snapshot(user), db.now(session)
+    user.granted_role, user.updated_at = role, now
+    announce(session, Audited("user.granted", user.id, before, snapshot(user), at=now))
     return user
 
 
 def disable(session: Session, who: str, *, disabled: bool) -> User:
     """Shut a user out, for which all their sessions end, or let them in again. Raises as :func:`find_user`."""
     user = find_user(session, who)
-    user.disabled, user.updated_at = disabled, db.now(session)
+    before, now = snapshot(user), db.now(session)
+    user.disabled, user.updated_at = disabled, now
+    announce(session, Audited("user.disabled" if disabled else "user.enabled", user.id, before, snapshot(user), at=now))
     if disabled:
         sessions.end_sessions(session, user.id)
     return user

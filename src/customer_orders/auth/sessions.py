@@ -22,6 +22,7 @@ from customer_orders import db
 from customer_orders.auth.models import RefreshFamily, RefreshToken, User
 from customer_orders.errors import NotFound, Unauthenticated
 from customer_orders.events import Audited, announce
+from customer_orders.origin import Actor, act_as
 from customer_orders.sections.keys import SigningKey
 from customer_orders.settings import Section
 
@@ -57,7 +58,7 @@ def begin(session: Session, user_id: int, settings: Section, client: str | None 
     session.flush()
     token = secrets.token_urlsafe(32)
     _add(session, family, token, settings, now)
-    announce(session, Audited("session.begun", family.id))
+    announce(session, Audited("session.begun", family.id, at=now))
     return Renewed(session.get_one(User, user_id), family.id, token)
 
 
@@ -71,19 +72,22 @@ def renew(session: Session, token: str, settings: Section, ring: Sequence[Signin
     spent = _spend(session, token, now)
     found = session.scalar(select(RefreshToken).where(RefreshToken.token_hash == _hash(token)))
     family = None if found is None or found.family_id is None else session.get(RefreshFamily, found.family_id)
+    if family is not None:
+        # whoever it is, the token proves it
+        act_as(session, Actor("user", family.user_id))
     if found is None or family is None or not _lives(family, now) or not _may_enter(session, family):
         raise refused()
     if spent:
         following = _successor(token, ring[0])
         family.used_at = now
         _add(session, family, following, settings, now)
-        announce(session, Audited("session.renewed", family.id))
+        announce(session, Audited("session.renewed", family.id, at=now))
         return Renewed(session.get_one(User, family.user_id), family.id, following)
     if found.spent_at is None:
         raise refused()
     if now > found.spent_at + WINDOW:
         _revoke(session, [family.id], now)
-        announce(session, Audited("session.token_reused", family.id))
+        announce(session, Audited("session.token_reused", family.id, at=now))
         return None
     # by whichever key it was spent with: they may just be changing
     candidates = {_hash(candidate): candidate for candidate in (_successor(token, key) for key in ring)}
@@ -101,9 +105,10 @@ def refused() -> Unauthenticated:
 
 def sign_out(session: Session, token: str) -> None:
     """End the session of a refresh token, spent or not. An unknown one is no error (RFC 7009, section 2.2)."""
-    family_id = session.scalar(select(RefreshToken.family_id).where(RefreshToken.token_hash == _hash(token)))
-    if family_id is not None:
-        _announce_revoked(session, _revoke(session, [family_id], db.now(session)))
+    found = session.scalar(select(RefreshToken).where(RefreshToken.token_hash == _hash(token)))
+    if found is not None and found.family_id is not None:
+        act_as(session, Actor("user", found.user_id))
+        _end(session, [found.family_id])
 
 
 def sessions_of(session: Session, user_id: int) -> Sequence[RefreshFamily]:
@@ -130,15 +135,13 @@ def end_session(session: Session, user_id: int, family_id: int) -> None:
     """End one session of a user. Raises ``NotFound`` unless it is theirs, and goes on."""
     if family_id not in {found.id for found in sessions_of(session, user_id)}:
         raise NotFound(f"You have no session {family_id}.")
-    _announce_revoked(session, _revoke(session, [family_id], db.now(session)))
+    _end(session, [family_id])
 
 
 def end_sessions(session: Session, user_id: int) -> int:
     """End all sessions of a user; tells how many."""
     mine = session.scalars(select(RefreshFamily.id).where(RefreshFamily.user_id == user_id)).all()
-    ended = _revoke(session, mine, db.now(session))
-    _announce_revoked(session, ended)
-    return len(ended)
+    return _end(session, mine)
 
 
 def _hash(token: str) -> str:
@@ -202,6 +205,10 @@ def _revoke(session: Session, ids: Sequence[int], now: datetime) -> Sequence[int
     return session.scalars(ended).all()
 
 
-def _announce_revoked(session: Session, ids: Sequence[int]) -> None:
-    for family_id in ids:
-        announce(session, Audited("session.revoked", family_id))
+def _end(session: Session, ids: Sequence[int]) -> int:
+    """End families, and tell of it; how many."""
+    now = db.now(session)
+    ended = _revoke(session, ids, now)
+    if ended:
+        announce(session, Audited("session.revoked", ended, at=now))
+    return len(ended)

@@ -9,6 +9,7 @@ from pyramid.httpexceptions import HTTPFound, HTTPNoContent
 from pyramid.renderers import render
 
 from customer_orders.api import NO_PERMISSION_REQUIRED, Service
+from customer_orders.api.limits import limit_caller
 from customer_orders.api.problems import prefers_html
 from customer_orders.auth import schemas, services, sessions, sign_in
 from customer_orders.auth.policy import Permission
@@ -22,11 +23,26 @@ log = logging.getLogger(__name__)
 # Where a request keeps, over its tries, whom the provider named.
 IDENTITY = "customer_orders.identity"
 
-login = Service("login", "/login/", page=True, renderer="customer_orders:templates/login.jinja2")
-redirect = Service("oauth2_redirect", "/api/{provider}-oauth2/redirect/", tag="session", page=True, factory=Provider)
-callback = Service("oauth2_callback", "/api/{provider}-oauth2/callback/", tag="session", page=True, factory=Provider)
-refresh = Service("token_refresh", "/api/token/refresh", tag="session", factory=Collection)
-revoke = Service("token_revoke", "/api/token/revoke", tag="session", factory=Collection)
+LOGIN = "customer_orders:templates/login.jinja2"
+login = Service("login", "/login/", page=True, limited_as="sign_in", renderer=LOGIN)
+redirect = Service(
+    "oauth2_redirect",
+    "/api/{provider}-oauth2/redirect/",
+    tag="session",
+    page=True,
+    limited_as="sign_in",
+    factory=Provider,
+)
+callback = Service(
+    "oauth2_callback",
+    "/api/{provider}-oauth2/callback/",
+    tag="session",
+    page=True,
+    limited_as="sign_in",
+    factory=Provider,
+)
+refresh = Service("token_refresh", "/api/token/refresh", tag="session", limited_as="token", factory=Collection)
+revoke = Service("token_revoke", "/api/token/revoke", tag="session", limited_as="token", factory=Collection)
 me = Service("me", "/api/me", tag="session", factory=Collection)
 
 
@@ -161,6 +177,8 @@ def _client(request: Any) -> str | None:
 
 
 def _pair(request: Any, renewed: sessions.Renewed) -> dict[str, str]:
+    # by the user whom no token named yet; a sign-in or a refresh that is too much is rolled back
+    limit_caller(request, str(renewed.user.id))
     access = request.registry.access_tokens.create_token(str(renewed.user.id), sid=str(renewed.family_id))
     return {"access": access, "refresh": renewed.token}
 

@@ -9,12 +9,13 @@ from typing import Any
 import click
 from alembic.util import CommandError
 
-from customer_orders import migrations, production
+from customer_orders import grants, migrations, production, retention
 from customer_orders.cli import access
 from customer_orders.cli.base import with_registry
 from customer_orders.db import make_folder
 from customer_orders.notifications.wakeup import Listener
 from customer_orders.notifications.worker import Worker
+from customer_orders.origin import SYSTEM, Origin
 from customer_orders.plugins import distribution, installed
 from customer_orders.settings import section
 
@@ -50,6 +51,20 @@ def upgrade(registry: Any) -> None:
         said = f"The database cannot be upgraded: {error}."
         raise click.ClickException(f"{said}\nWas it upgraded by a newer version of customer-orders?") from None
     click.echo(f"The database is at {migrations.head()}.", err=True)
+
+
+@database.command("grants")
+@with_registry
+@click.option("--role", required=True, help="The database's role that the application signs in with.")
+def print_grants(registry: Any, role: str) -> None:
+    """Print SQL that gives a PostgreSQL role what the application needs and no more; the tables' owner runs it.
+
+    That role can add to the audit trail and read it, and cannot change it. After each upgrade, run it again.
+    """
+    if registry.database.engine.name != "postgresql":
+        raise click.ClickException("Only PostgreSQL has roles. On SQLite triggers keep the audit trail from changing.")
+    for statement in grants.statements(role):
+        click.echo(f"{statement};")
 
 
 @main.command("plugins")
@@ -91,6 +106,27 @@ def serve(registry: Any) -> None:
 
 @main.command()
 @with_registry
+@click.option("--dry-run", is_flag=True, help="Only count what would go.")
+def prune(registry: Any, dry_run: bool) -> None:
+    """Do away with what need not be kept any more: see the settings retention.*.
+
+    Orders, sums and customers stay. It can be run at any time, beside everything else, and ended at any time.
+    """
+
+    def tell(done: retention.Pruned) -> None:
+        kept = "past their time" if done.days is None else f"kept for {done.days} days"
+        if not done.over:
+            click.echo(f"{done.rule.what}: {done.count} so far", err=True)
+        elif done.rule.setting and done.days is None:
+            click.echo(f"{done.rule.what}: kept for ever (retention.{done.rule.setting} is blank)")
+        else:
+            click.echo(f"{done.rule.what}, {kept}: {done.count} {'would go' if dry_run else 'gone'}")
+
+    retention.prune(registry.database, section(registry, "retention"), tell, dry_run=dry_run)
+
+
+@main.command()
+@with_registry
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 1000),
@@ -107,6 +143,8 @@ def worker(registry: Any, concurrency: int | None) -> None:
     with registry.database.transaction(writes=False) as session:
         if migrations.current(session.connection()) is None:
             raise click.ClickException("The database is empty; run `customer-orders db upgrade` first.")
+    # nobody's hand: what it does from here on
+    registry.database.origin = Origin(SYSTEM)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

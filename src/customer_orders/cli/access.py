@@ -14,6 +14,7 @@ from customer_orders.auth import api_keys, sessions
 from customer_orders.auth import services as auth
 from customer_orders.auth.policy import ROLES
 from customer_orders.cli.base import with_registry
+from customer_orders.events import Audited, announce
 from customer_orders.sections.keys import new_key
 
 
@@ -48,6 +49,7 @@ def create_token(registry: Any, email: str, role: str) -> None:
         if found.disabled:
             undo = f"`customer-orders user disable --undo {found.id}`"
             raise click.ClickException(f"{email} (user {found.id}) is disabled: no token of theirs works. See {undo}.")
+        announce(session, Audited("user.token_created", found.id))
     click.echo(registry.access_tokens.create_token(str(found.id)))
 
 

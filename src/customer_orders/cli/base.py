@@ -13,6 +13,7 @@ from pyramid.paster import get_app, get_appsettings, setup_logging
 from sqlalchemy.exc import DBAPIError
 
 from customer_orders.errors import DomainError
+from customer_orders.origin import OPERATOR, Origin
 
 
 def _registry(config: str) -> Any:
@@ -34,6 +35,7 @@ def with_registry(command: Callable[..., None]) -> Callable[..., None]:
 
     def run(config: str, **options: Any) -> None:
         registry = _registry(config)
+        registry.database.origin = Origin(OPERATOR)
         try:
             command(registry, **options)
         except DomainError as error:

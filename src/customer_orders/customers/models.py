@@ -12,7 +12,7 @@ from customer_orders.db import Base, Versioned, primary_key
 
 
 class Customer(Versioned, Base):
-    """A person who orders. ``phone_number``: E.164; ``language``: BCP 47.
+    """A person who orders. ``phone_number``: E.164, null once they are anonymized; ``language``: BCP 47.
 
     ``sms_opt_out_source``: ``staff``, or ``recipient`` who sent STOP; null while they get SMS.
     """
@@ -28,7 +28,7 @@ class Customer(Versioned, Base):
 
     id: Mapped[int] = primary_key()
     username: Mapped[str] = mapped_column(String(255))
-    phone_number: Mapped[str] = mapped_column(String(32))
+    phone_number: Mapped[str | None] = mapped_column(String(32))
     reference: Mapped[str | None] = mapped_column(String(255), index=True, unique=True)
     # the attribute `metadata` is taken by SQLAlchemy
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, default=dict)
@@ -36,5 +36,6 @@ class Customer(Versioned, Base):
     sms_opt_out: Mapped[bool] = mapped_column(default=False)
     sms_opt_out_source: Mapped[str | None] = mapped_column(String(16))
     sms_opt_out_at: Mapped[datetime | None]
+    anonymized_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

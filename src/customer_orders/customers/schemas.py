@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import colander
@@ -28,7 +29,7 @@ from customer_orders.customers.models import Customer
 class CustomerBody(Body):
     """A customer as a client writes it. In a PUT, an optional field left out keeps its value; null clears it."""
 
-    read_only = ("id", "sms_opt_out_source", "sms_opt_out_at", "created_at", "updated_at")
+    read_only = ("id", "sms_opt_out_source", "sms_opt_out_at", "anonymized_at", "created_at", "updated_at")
     example = {"username": "Asha", "phone_number": "0713 812 939"}
 
     username = node(Text(), "Name of the customer.")
@@ -58,6 +59,11 @@ class CustomerQuery(ListQuery):
     )
 
 
+def _parts(what: str) -> colander.SchemaNode:
+    """An array of objects that are shown by another feature."""
+    return colander.SequenceSchema(colander.MappingSchema(unknown="preserve"), description=what)
+
+
 class CustomerRead(colander.MappingSchema):
     """A customer."""
 
@@ -71,13 +77,14 @@ class CustomerRead(colander.MappingSchema):
         "sms_opt_out": False,
         "sms_opt_out_source": None,
         "sms_opt_out_at": None,
+        "anonymized_at": None,
         "created_at": "2026-01-31T08:00:00.000000Z",
         "updated_at": "2026-01-31T08:00:00.000000Z",
     }
 
     id = node(Integer(1), "Id of the customer.")
     username = node(Text(), "Name of the customer.")
-    phone_number = node(Text(maximum=32), "Phone number, E.164.")
+    phone_number = node(Text(maximum=32), "Phone number, E.164; null: they were anonymized.", nullable=True)
     reference = node(Text(), "Your own reference for the customer.", nullable=True)
     metadata = node(Metadata(), "Strings of your own, by key.")
     language = node(Text(maximum=35), "Language tag for messages.", nullable=True)
@@ -88,6 +95,7 @@ class CustomerRead(colander.MappingSchema):
         nullable=True,
     )
     sms_opt_out_at = node(Timestamp(), "When that was; null while they get SMS.", nullable=True)
+    anonymized_at = node(Timestamp(), "When who they are was wiped; null: it was not.", nullable=True)
     created_at = node(Timestamp(), "When it was created.")
     updated_at = node(Timestamp(), "When it last changed.")
 
@@ -104,6 +112,24 @@ def customer(found: Customer) -> dict[str, Any]:
         "sms_opt_out": found.sms_opt_out,
         "sms_opt_out_source": found.sms_opt_out_source,
         "sms_opt_out_at": found.sms_opt_out_at,
+        "anonymized_at": found.anonymized_at,
         "created_at": found.created_at,
         "updated_at": found.updated_at,
     }
+
+
+class CustomerExport(colander.MappingSchema):
+    """All that is held on a customer. More parts may come."""
+
+    customer = CustomerRead(description="The customer.")
+    orders = _parts("Their orders, as `GET /orders/` shows them.")
+    notifications = _parts(
+        "The messages to them, as `GET /notifications/{id}` shows each, with `delivery_reports`: what was told of it."
+    )
+    delivery_reports = _parts("What providers told of their number, and matches no message.")
+    kept_answers = _parts("Answers that are kept to be repeated with their `Idempotency-Key`, and tell of them.")
+
+
+def export(found: Customer, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """All that is held on a customer, as JSON."""
+    return {"customer": customer(found), **parts}

@@ -14,7 +14,7 @@ from customer_orders import db
 from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
 from customer_orders.errors import Conflict, NotFound
-from customer_orders.events import CustomerFacts
+from customer_orders.events import Audited, CustomerFacts, announce, snapshot
 from customer_orders.keyset import Page, Wanted, common_filters, page
 
 FILTERS = {
@@ -45,6 +45,13 @@ def read_customer(session: Session, customer_id: int, *, lock: bool = False) -> 
     return found
 
 
+def require_person(found: Customer) -> None:
+    """Raises ``Conflict`` of a customer who was anonymized: nothing is written about nobody."""
+    if found.anonymized_at is not None:
+        said = f"Customer {found.id} was anonymized; nothing new is kept on them."
+        raise Conflict(said, code="customer-anonymized")
+
+
 def create_customer(session: Session, values: Mapping[str, Any]) -> Customer:
     """A new customer. Raises ``Conflict`` if another has the reference."""
     now = db.now(session)
@@ -52,6 +59,7 @@ def create_customer(session: Session, values: Mapping[str, Any]) -> Customer:
     with db.unique_reference(session, Customer, values.get("reference")):
         _assign(created, values, now)
         session.add(created)
+    announce(session, Audited("customer.created", created.id, after=snapshot(created), at=now))
     return created
 
 
@@ -68,15 +76,17 @@ def change_customer(
     :param merge: whether metadata is merged, as in a PATCH.
     :param versions: those of which the caller wants to change one; None: any.
 
-    Raises ``NotFound``, ``Stale``, or ``Conflict`` if another has the reference.
+    Raises ``NotFound``, ``Stale``, or ``Conflict`` if another has the reference, or they were anonymized.
     """
     found = read_customer(session, customer_id, lock=True)
     db.require_version(found, versions)
+    require_person(found)
     # before the change begins: to ask the database for the time is to write what is half made
-    now = db.now(session)
+    now, before = db.now(session), snapshot(found)
     with db.unique_reference(session, Customer, values.get("reference")):
         _assign(found, values, now, merge=merge)
         found.updated_at = now
+    announce(session, Audited("customer.changed", customer_id, before, snapshot(found), at=now))
     return found
 
 
@@ -84,6 +94,7 @@ def delete_customer(session: Session, customer_id: int, *, versions: Collection[
     """Delete a customer. Raises ``NotFound``, ``Stale``, or ``Conflict`` while orders name them."""
     found = read_customer(session, customer_id, lock=True)
     db.require_version(found, versions)
+    announce(session, Audited("customer.deleted", customer_id, before=snapshot(found)))
     session.delete(found)
     try:
         session.flush()
@@ -105,8 +116,10 @@ def opt_out(session: Session, phone_number: str) -> int:
         .with_for_update()
     ).all()
     for one in found:
+        before = snapshot(one)
         one.sms_opt_out, one.sms_opt_out_source = True, "recipient"
         one.sms_opt_out_at = one.updated_at = now
+        announce(session, Audited("customer.opted_out", one.id, before, snapshot(one), at=now))
     return len(found)
 
 

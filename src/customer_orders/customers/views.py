@@ -8,16 +8,22 @@ from pyramid.httpexceptions import HTTPNoContent
 
 from customer_orders.api import Service, created
 from customer_orders.api.conditional import required_versions, tell
-from customer_orders.api.paging import link, wanted
+from customer_orders.api.paging import PageQuery, link, wanted
+from customer_orders.audit.schemas import EventRead
+from customer_orders.audit.services import about
+from customer_orders.audit.views import show_events
 from customer_orders.auth.policy import Permission
-from customer_orders.customers import schemas, services
+from customer_orders.customers import privacy, schemas, services
 from customer_orders.customers.models import Customer
 from customer_orders.customers.resources import CustomerItem, Customers
 
 customers = Service("customers", "/api/customers/", tag="customers", factory=Customers)
 customer = Service("customer", "/api/customers/{id}", tag="customers", factory=CustomerItem)
+anonymized = Service("customer_anonymize", "/api/customers/{id}/anonymize", tag="customers", factory=CustomerItem)
+exported = Service("customer_export", "/api/customers/{id}/export", tag="customers", factory=CustomerItem)
+customer_events = Service("customer_events", "/api/customers/{id}/events", tag="customers", factory=CustomerItem)
 
-READ, WRITE = Permission.CUSTOMERS_READ, Permission.CUSTOMERS_WRITE
+READ, WRITE, MANAGE = Permission.CUSTOMERS_READ, Permission.CUSTOMERS_WRITE, Permission.CUSTOMERS_MANAGE
 
 
 def _one(request: Any, found: Customer) -> dict[str, Any]:
@@ -66,7 +72,7 @@ def read_customer(request: Any) -> dict[str, Any]:
     body=schemas.CustomerBody,
     returns=schemas.CustomerRead,
     tagged=True,
-    problems=("reference-taken",),
+    problems=("reference-taken", "customer-anonymized"),
 )
 def replace_customer(request: Any) -> dict[str, Any]:
     """Replace a customer.
@@ -82,7 +88,7 @@ def replace_customer(request: Any) -> dict[str, Any]:
     body=schemas.CustomerPatch,
     returns=schemas.CustomerRead,
     tagged=True,
-    problems=("reference-taken",),
+    problems=("reference-taken", "customer-anonymized"),
 )
 def change_customer(request: Any) -> dict[str, Any]:
     """Change some fields of a customer.
@@ -114,3 +120,29 @@ def delete_customer(request: Any) -> Any:
     """Delete a customer who has no orders."""
     services.delete_customer(request.dbsession, request.context.id, versions=required_versions(request))
     return HTTPNoContent()
+
+
+@anonymized.post(permission=MANAGE, operation_id="customers_anonymize", returns=schemas.CustomerRead, tagged=True)
+def anonymize_customer(request: Any) -> dict[str, Any]:
+    """Forget who a customer is: name, phone number, reference and metadata, wherever they are kept. Not to be undone.
+
+    Their orders and sums stay, without metadata; messages that were not sent yet are cancelled. The same again changes
+    nothing. No body is needed.
+    """
+    return _one(request, privacy.anonymize(request.dbsession, request.context.id))
+
+
+@exported.get(permission=MANAGE, operation_id="customers_export", returns=schemas.CustomerExport, secret=True)
+def export_customer(request: Any) -> dict[str, Any]:
+    """Read all that is held on a customer: their orders, the messages to them, and what became of each."""
+    return schemas.export(*privacy.export(request.dbsession, request.context.id))
+
+
+@customer_events.get(permission=READ, operation_id="customers_events", query=PageQuery, returns=[EventRead])
+def list_events(request: Any) -> list[dict[str, Any]]:
+    """List what happened to a customer, newest first.
+
+    Of what tells of the person only the names of the fields that changed are kept.
+    """
+    found = services.read_customer(request.dbsession, request.context.id)
+    return show_events(request, about("customer", found.id))

@@ -8,9 +8,15 @@ from typing import Any
 
 from pyramid.events import NewRequest
 
-from customer_orders.events import OrderDeleted, OrderPlaced, OrderStatusChanged
+from customer_orders.events import (
+    CustomerAnonymized,
+    CustomerExported,
+    OrderDeleted,
+    OrderPlaced,
+    OrderStatusChanged,
+)
 from customer_orders.interfaces import IDeliveryReports
-from customer_orders.notifications import services
+from customer_orders.notifications import privacy, services
 from customer_orders.notifications.delivery import Outbox
 from customer_orders.notifications.dispatch import EmbeddedDispatcher, WorkerDispatcher
 from customer_orders.notifications.templates import Templates
@@ -48,6 +54,8 @@ def includeme(config: Any) -> None:
     config.add_listener(OrderPlaced, partial(services.queue_order_placed, outgoing=outgoing))
     config.add_listener(OrderStatusChanged, partial(services.queue_order_status_changed, outgoing=outgoing))
     config.add_listener(OrderDeleted, services.cancel_for_order)
+    config.add_listener(CustomerAnonymized, privacy.wipe)
+    config.add_listener(CustomerExported, privacy.tell)
     config.scan("customer_orders.notifications.views")
     config.scan("customer_orders.notifications.callbacks")
     # A server that does not start the dispatcher itself (see server.py) starts it with the first request.

@@ -206,7 +206,7 @@ def _ended(session: Session, settings: Section, now: datetime, row: Row[Any]) ->
 
 def _end(settings: Section, now: datetime, row: Row[Any]) -> tuple[Status, str] | None:
     if row.status == Status.SENDING and row.reason is not None:
-        # the order went, or was cancelled, while an attempt ran that nobody finished
+        # the order went, or was cancelled, or the customer anonymized, while an attempt ran that nobody finished
         return Status.CANCELLED, row.reason
     # who queued it again after the opt-out meant it: that takes force
     meant = row.requeued_at is not None and (row.opted_out_at is None or row.requeued_at > row.opted_out_at)

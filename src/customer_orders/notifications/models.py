@@ -34,6 +34,7 @@ class Notification(Base):
     that found the whole channel down, and all before it was queued again (at ``requeued_at``).
     ``lease_owner`` names the attempt that may record its result, until ``lease_expires_at``.
     ``sent_at``: when the provider took it, or may have taken it. ``encoding``: ``gsm-7`` or ``ucs-2``.
+    ``recipient`` is null, and ``text`` empty, once both were wiped: it is never sent again then.
     ``version`` counts changes.
     """
 
@@ -58,7 +59,7 @@ class Notification(Base):
     customer_id: Mapped[int | None] = mapped_column(BigInt, ForeignKey("customers.id", ondelete="SET NULL"))
     event: Mapped[str] = mapped_column(String(32))
     channel: Mapped[str] = mapped_column(String(16))
-    recipient: Mapped[str] = mapped_column(String(255))
+    recipient: Mapped[str | None] = mapped_column(String(255))
     text: Mapped[str] = mapped_column(Text)
     language: Mapped[str | None] = mapped_column(String(35))
     encoding: Mapped[str | None] = mapped_column(String(8))

@@ -18,6 +18,7 @@ from customer_orders.interfaces import (
     Unavailable,
     Uncertain,
 )
+from customer_orders.masking import masked
 from customer_orders.notifications.models import Status
 
 log = logging.getLogger(__name__)
@@ -56,13 +57,13 @@ def of_sending(name: str, notifier: Any, message: Message) -> Outcome:
         return _accepted(notifier.send(message))
     except Rejected as error:
         status = Status.SUPPRESSED if error.suppressed else Status.FAILED
-        return Outcome("rejected", status, printable(error.reason))
+        return Outcome("rejected", status, told(error.reason))
     except Unavailable as error:
-        return Outcome("unavailable", Status.QUEUED, printable(error.reason), retry_after=error.retry_after or 0)
+        return Outcome("unavailable", Status.QUEUED, told(error.reason), retry_after=error.retry_after or 0)
     except ChannelDown as error:
-        return Outcome("channel_down", Status.QUEUED, printable(error.reason))
+        return Outcome("channel_down", Status.QUEUED, told(error.reason))
     except Uncertain as error:
-        return Outcome("uncertain", Status.UNKNOWN, printable(error.reason))
+        return Outcome("uncertain", Status.UNKNOWN, told(error.reason))
     except (Exception, SystemExit) as error:
         # Outside the contract nothing says that it was not sent; so it is not sent again. A SystemExit, which some
         # libraries raise, would end the thread without a word.
@@ -85,6 +86,11 @@ def _accepted(receipt: Receipt) -> Outcome:
 def printable(told: object) -> str:
     """What a provider says, as every database can keep it: printable, and 255 characters at most."""
     return "".join(letter if letter.isprintable() else " " for letter in str(told))[:255]
+
+
+def told(reason: object) -> str:
+    """Why, as it is kept and shown: no number, which some providers repeat."""
+    return printable(masked(str(reason)))
 
 
 def backoff(attempt: int, base: int, cap: int) -> float:

@@ -100,7 +100,7 @@ def _again(
 ) -> dict[str, Any]:
     """When the next attempt is, unless there is none."""
     if row.reason is not None:
-        # the order went, or was cancelled, while this attempt ran
+        # the order went, or was cancelled, or the customer anonymized, while this attempt ran
         return {"status": Status.CANCELLED, "reason": row.reason}
     if burned >= settings.max_attempts:
         return {"status": Status.FAILED}

@@ -12,12 +12,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select, text, union, update
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, text, union, update
 from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.customers.services import opt_out
 from customer_orders.interfaces import OptOut, Report
+from customer_orders.masking import masked
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt, Status
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def receive(session: Session, notifier: str, told: Sequence[Report | OptOut]) ->
             "notifier": notifier,
             "reference": one.reference,
             "status": one.status,
-            "reason": one.reason,
+            "reason": None if one.reason is None else masked(one.reason)[:255],
             "recipient": one.to,
             "received_at": now,
         }
@@ -74,6 +75,7 @@ def receive(session: Session, notifier: str, told: Sequence[Report | OptOut]) ->
     if rest:
         _lock(session, "pg_advisory_xact_lock")
         rest = _by_number(session, _by_reference(session, rest, now), now)
+        _forget_unwanted(session, rest)
     for one in rest:
         log.info("a report by %s matches no message so far: %s of %s", notifier, one.status, one.reference)
 
@@ -150,6 +152,25 @@ def _lock(session: Session, function: str) -> None:
         session.execute(text(f"SELECT {function}(:number)"), {"number": ANSWERS})
 
 
+def wait_for_answers(session: Session) -> None:
+    """Wait for all who store answers or have reports that match none, and keep others out until this ends."""
+    _lock(session, "pg_advisory_xact_lock")
+
+
+def wanted() -> ColumnElement[bool]:
+    """Whether a report's number may still tell which message it is of: there is a message to that number."""
+    return exists().where(Notification.recipient == DeliveryReport.recipient)
+
+
+def _forget_unwanted(session: Session, kept: Sequence[DeliveryReport]) -> None:
+    """Do not keep numbers that lead to nobody: to a customer who was anonymized, for one."""
+    session.flush()
+    ids = [one.id for one in kept if one.recipient is not None]
+    if ids:
+        nobodys = update(DeliveryReport).where(DeliveryReport.id.in_(ids), ~wanted())
+        session.execute(nobodys.values(recipient=None).execution_options(synchronize_session=False))
+
+
 def _kept(session: Session, *which: Any) -> Sequence[DeliveryReport]:
     """Reports that nobody else is at, some at a time."""
     return session.scalars(
@@ -206,6 +227,9 @@ def _tell(message: Notification, report: DeliveryReport, now: datetime, *, speak
         that does not say what becomes of the message.
     """
     report.notification_id = message.id
+    if message.recipient is None:
+        # who it was for is not to be known any more
+        report.recipient = report.reason = None
     if not speaks and report.status != Status.DELIVERED:
         return
     status = raised(message.status, report.status)

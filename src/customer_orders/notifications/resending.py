@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from customer_orders import db
 from customer_orders.customers.models import Customer
 from customer_orders.errors import Conflict, Forbidden
+from customer_orders.events import Audited, announce
 from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.listing import criteria, read_notification
 from customer_orders.notifications.models import Notification, Status
@@ -41,6 +42,7 @@ OBSTACLE = case(
             ORDERS.c.id.is_(None),
             and_(ORDERS.c.status == CANCELLED_ORDER, Notification.event != "order_cancelled"),
             Customer.id.is_(None),
+            Customer.anonymized_at.is_not(None),
         ),
         "message-obsolete",
     ),
@@ -57,7 +59,8 @@ OBSTACLE = case(
 DETAILS = {
     "still-trying": "It is {status}: nothing has to be done for it to go out.",
     "already-sent": "It is {status}.",
-    "message-obsolete": "What it tells of is no more: its order was cancelled or deleted, or its customer was.",
+    "message-obsolete": "What it tells of is no more: its order was cancelled or deleted, or its customer was, or was "
+    "anonymized.",
     "nothing-to-send": "There is no text that could be sent ({reason}).",
     "opted-out": 'Its customer wants no SMS. To send it all the same, send {{"force": true}}.',
 }
@@ -183,4 +186,5 @@ def _queue_again(session: Session, ids: Sequence[int], hint: Hint) -> None:
         ),
         execution_options={"synchronize_session": False},
     )
+    announce(session, Audited("notification.resent", ids, at=now))
     hint_after_commit(session, hint, ids)

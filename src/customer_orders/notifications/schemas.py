@@ -21,7 +21,7 @@ from customer_orders.api.fields import (
     node,
 )
 from customer_orders.api.paging import UNINDEXED, ListQuery
-from customer_orders.notifications.models import Notification, NotificationAttempt, Status
+from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt, Status
 from customer_orders.notifications.resending import MOST, RESENDABLE, Resent
 from customer_orders.segments import GSM_7, UCS_2
 
@@ -81,8 +81,8 @@ class NotificationRead(NotificationSummary):
     customer = node(Integer(1), "Id of the customer whom it is for; null: they were deleted.", nullable=True)
     event = node(Text(maximum=32), "What it tells of, such as order_placed.")
     channel = node(Text(maximum=16), "How it travels: sms.")
-    recipient = node(Text(), "Phone number that it goes to, E.164.")
-    text = node(Text(minimum=0, maximum=65535), "Its words.")
+    recipient = node(Text(), "Phone number that it goes to, E.164; null: it was wiped.", nullable=True)
+    text = node(Text(minimum=0, maximum=65535), "Its words; empty: there are none, or they were wiped.")
     language = node(Text(maximum=35), "Language tag of the text, if known.", nullable=True)
     encoding = node(Text(maximum=8), "Alphabet that the text needs: gsm-7 or ucs-2.", nullable=True)
     segments = node(Integer(), "SMS that the text takes.", nullable=True)
@@ -274,6 +274,18 @@ def attempt(made: NotificationAttempt) -> dict[str, Any]:
         "reference": made.reference,
         "started_at": made.started_at,
         "finished_at": made.finished_at,
+    }
+
+
+def report(said: DeliveryReport) -> dict[str, Any]:
+    """A delivery report as JSON."""
+    return {
+        "notifier": said.notifier,
+        "reference": said.reference,
+        "status": said.status,
+        "reason": said.reason,
+        "recipient": said.recipient,
+        "received_at": said.received_at,
     }
 
 

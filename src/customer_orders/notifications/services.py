@@ -56,7 +56,8 @@ def queue_order_status_changed(session: Session, event: OrderStatusChanged, *, o
 def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFacts, outgoing: Outgoing) -> None:
     """Write the message into the outbox; after the commit, hint the dispatcher at it.
 
-    One that is not to be sent is written too, as ``suppressed`` or ``failed``, and says why.
+    One that is not to be sent is written too, as ``suppressed`` or ``failed``, and says why; one to a customer who was
+    anonymized has no words.
     """
     now = db.now(session)
     draft = outgoing.templates.draft(event, order, customer)
@@ -71,7 +72,10 @@ def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFa
         updated_at=now,
         **vars(draft),
     )
-    if customer.sms_opt_out:
+    if customer.phone_number is None:
+        queued.status, queued.reason = Status.SUPPRESSED, "anonymized"
+        queued.text, queued.encoding, queued.segments = "", None, None
+    elif customer.sms_opt_out:
         queued.status, queued.reason = Status.SUPPRESSED, "opted_out"
     elif not outgoing.sends:
         queued.status, queued.reason = Status.SUPPRESSED, "no_notifier"
@@ -122,6 +126,11 @@ def last_about(session: Session, order_id: int) -> Notification:
     """The last message about an order that has one."""
     last = select(Notification).where(Notification.order_id == order_id).order_by(Notification.id.desc()).limit(1)
     return session.scalars(last).one()
+
+
+def ids_about(session: Session, order_id: int) -> Sequence[int]:
+    """Ids of all messages about an order."""
+    return session.scalars(select(Notification.id).where(Notification.order_id == order_id)).all()
 
 
 def count_by_status(session: Session, period: Mapping[str, Any]) -> dict[str, int]:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 # Rows that are changed in one transaction.
 SWEPT = 500
 # Why a message that may have been sent is not sent again: it may end every process, or nobody wants it any more.
-NEVER_AGAIN = ("abandoned", "order_deleted", "order_cancelled")
+NEVER_AGAIN = ("abandoned", "order_deleted", "order_cancelled", "anonymized")
 
 
 def overdue(session: Session, settings: Section) -> bool:
@@ -52,6 +52,7 @@ def unknown(session: Session, settings: Section) -> bool:
     )
     found = select(Notification.id).where(
         Notification.status == Status.UNKNOWN,
+        Notification.recipient.is_not(None),
         Notification.sent_at <= now - timedelta(seconds=settings.unknown_after),
         Notification.reason.is_(None) | Notification.reason.not_in(NEVER_AGAIN),
         Notification.attempts - Notification.unburned < settings.max_attempts,

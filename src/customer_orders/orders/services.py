@@ -12,8 +12,17 @@ from customer_orders import db
 from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
 from customer_orders.customers.services import facts as customer_facts
+from customer_orders.customers.services import require_person
 from customer_orders.errors import Conflict, FieldError, Invalid, NotFound
-from customer_orders.events import OrderDeleted, OrderFacts, OrderPlaced, OrderStatusChanged, announce
+from customer_orders.events import (
+    Audited,
+    OrderDeleted,
+    OrderFacts,
+    OrderPlaced,
+    OrderStatusChanged,
+    announce,
+    snapshot,
+)
 from customer_orders.keyset import Page, Wanted, common_filters, page
 from customer_orders.notifications.services import orders_told
 from customer_orders.orders.models import TRANSITIONS, Order, OrderStatus
@@ -62,14 +71,16 @@ def create_order(session: Session, values: Mapping[str, Any], *, currency: str) 
     :param currency: ISO 4217 code where ``values`` names none.
 
     Raises ``Invalid`` naming ``customer`` if there is no such customer, or ``Conflict`` if another order has the
-    reference.
+    reference, or the customer was anonymized.
     """
     customer = _customer(session, values["customer"])
+    require_person(customer)
     now = db.now(session)
     placed = Order(created_at=now, updated_at=now, extra={}, currency=currency, status=OrderStatus.PLACED)
     with db.unique_reference(session, Order, values.get("reference")):
         _assign(placed, values, currency=currency)
         session.add(placed)
+    announce(session, Audited("order.placed", placed.id, after=snapshot(placed), at=now))
     announce(session, OrderPlaced(_facts(placed), customer_facts(customer)))
     return placed
 
@@ -89,7 +100,8 @@ def change_order(
     :param versions: those of which the caller wants to change one; None: any.
 
     Raises ``NotFound``, ``Stale``, ``Invalid`` naming ``customer`` if there is no such customer, or ``Conflict`` if
-    another order has the reference, or the status is none that it can go to from where it stands.
+    another order has the reference, or the status is none that it can go to from where it stands, or something is
+    written about a customer who was anonymized.
     """
     found = read_order(session, order_id, lock=True)
     db.require_version(found, versions)
@@ -100,15 +112,17 @@ def change_order(
     elif values.keys() == {"status"}:
         # nothing to do, so nothing that others would have to read again
         return found
-    if "customer" in values:
-        _customer(session, values["customer"])
+    customer = _customer(session, values.get("customer", found.customer_id))
+    if customer.anonymized_at is not None and _tells_of_customer(found, values):
+        require_person(customer)
     # before the change begins: to ask the database for the time is to write what is half made
-    now = db.now(session)
+    now, held = db.now(session), snapshot(found)
     with db.unique_reference(session, Order, values.get("reference")):
         _assign(found, values, currency=currency, merge=merge)
         found.status, found.updated_at = after, now
+    action = "order.changed" if after == before else "order.status_changed"
+    announce(session, Audited(action, order_id, held, snapshot(found), at=now))
     if after != before:
-        customer = _customer(session, found.customer_id)
         announce(session, OrderStatusChanged(_facts(found), customer_facts(customer), before, after))
     return found
 
@@ -117,6 +131,7 @@ def delete_order(session: Session, order_id: int, *, versions: Collection[int] |
     """Delete an order, announced as ``OrderDeleted`` before its row goes. Raises ``NotFound`` or ``Stale``."""
     found = read_order(session, order_id, lock=True)
     db.require_version(found, versions)
+    announce(session, Audited("order.deleted", order_id, before=snapshot(found)))
     announce(session, OrderDeleted(order_id))
     session.delete(found)
     session.flush()
@@ -128,6 +143,13 @@ def _require_transition(found: Order, after: str) -> None:
         can = f"it can become {' or '.join(allowed)}" if allowed else "it stays so"
         said = f"Order {found.id} is {found.status} and cannot become {after}; {can}."
         raise Conflict(said, code="illegal-transition", allowed=allowed)
+
+
+def _tells_of_customer(found: Order, values: Mapping[str, Any]) -> bool:
+    """Whether a change gives the order to another customer, or writes what may tell of the one who has it."""
+    changed = values.get("customer", found.customer_id) != found.customer_id
+    present = {"item": found.item, "reference": found.reference, "metadata": None}
+    return changed or any(values.get(name) and values[name] != present[name] for name in present)
 
 
 def _facts(found: Order) -> OrderFacts:

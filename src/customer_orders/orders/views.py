@@ -9,11 +9,14 @@ from pyramid.httpexceptions import HTTPNoContent
 
 from customer_orders.api import Service, created, is_dry_run
 from customer_orders.api.conditional import required_versions, tell
-from customer_orders.api.paging import link, wanted
+from customer_orders.api.paging import PageQuery, link, wanted
+from customer_orders.audit.schemas import EventRead
+from customer_orders.audit.services import about, about_any
+from customer_orders.audit.views import show_events
 from customer_orders.auth.policy import Permission
 from customer_orders.customers.services import customers_by_id
 from customer_orders.notifications.schemas import Told
-from customer_orders.notifications.services import last_about, summaries
+from customer_orders.notifications.services import ids_about, last_about, summaries
 from customer_orders.orders import schemas, services
 from customer_orders.orders.models import Order
 from customer_orders.orders.resources import OrderItem, Orders
@@ -21,6 +24,7 @@ from customer_orders.settings import section
 
 orders = Service("orders", "/api/orders/", tag="orders", factory=Orders)
 order = Service("order", "/api/orders/{id}", tag="orders", factory=OrderItem)
+order_events = Service("order_events", "/api/orders/{id}/events", tag="orders", factory=OrderItem)
 
 READ, WRITE = Permission.ORDERS_READ, Permission.ORDERS_WRITE
 
@@ -65,7 +69,7 @@ def list_orders(request: Any) -> list[dict[str, Any]]:
     returns=schemas.OrderRead,
     tagged=True,
     rehearses=schemas.OrderRehearsed,
-    problems=("reference-taken",),
+    problems=("reference-taken", "customer-anonymized"),
 )
 def create_order(request: Any) -> dict[str, Any]:
     """Place an order; the customer gets one SMS.
@@ -101,7 +105,7 @@ def read_order(request: Any) -> dict[str, Any]:
     body=schemas.OrderReplacement,
     returns=schemas.OrderRead,
     tagged=True,
-    problems=("reference-taken", "illegal-transition"),
+    problems=("reference-taken", "illegal-transition", "customer-anonymized"),
 )
 def replace_order(request: Any) -> dict[str, Any]:
     """Replace an order.
@@ -117,7 +121,7 @@ def replace_order(request: Any) -> dict[str, Any]:
     body=schemas.OrderPatch,
     returns=schemas.OrderRead,
     tagged=True,
-    problems=("reference-taken", "illegal-transition"),
+    problems=("reference-taken", "illegal-transition", "customer-anonymized"),
 )
 def change_order(request: Any) -> dict[str, Any]:
     """Change some fields of an order.
@@ -147,3 +151,14 @@ def delete_order(request: Any) -> Any:
     """
     services.delete_order(request.dbsession, request.context.id, versions=required_versions(request))
     return HTTPNoContent()
+
+
+@order_events.get(permission=READ, operation_id="orders_events", query=PageQuery, returns=[EventRead])
+def list_events(request: Any) -> list[dict[str, Any]]:
+    """List what happened to an order and to the messages about it, newest first.
+
+    Of free text and what tells of a person only the names of the fields that changed are kept.
+    """
+    found = services.read_order(request.dbsession, request.context.id)
+    messages = about_any("notification", ids_about(request.dbsession, found.id))
+    return show_events(request, about("order", found.id) | messages)

@@ -13,10 +13,14 @@ import phonenumbers
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from customer_orders.addresses import TrustedProxies
 from customer_orders.money import CURRENCIES
 from customer_orders.sections.access import Auth, Jwt
+from customer_orders.sections.limiting import Limits
 from customer_orders.sections.messages import Notifications
-from customer_orders.settings import MASK, InvalidSettings, Number, Sections, Switch, Words, node
+from customer_orders.sections.retention import Retention
+from customer_orders.sections.secret import masked_url, passwords_in
+from customer_orders.settings import InvalidSettings, Number, Sections, Switch, Words, node
 
 
 def _origin(node: colander.SchemaNode, value: str) -> None:
@@ -50,20 +54,11 @@ def _database_url(node: colander.SchemaNode, value: str) -> None:
         raise colander.Invalid(node, "an in-memory SQLite database keeps no orders; name a file")
 
 
-def _is_password(name: str) -> bool:
-    # libpq takes its passwords (password, sslpassword) in the query too
-    return name.endswith("password")
-
-
-def _masked_url(value: str) -> str:
-    url = make_url(value)
-    hidden = {name: MASK for name in url.query if _is_password(name)}
-    return url.update_query_dict(hidden).render_as_string(hide_password=True)
-
-
-def _passwords(value: str) -> tuple[str, ...]:
-    url = make_url(value)
-    return (url.password or "", *(str(word) for name, word in url.query.items() if _is_password(name)))
+def _proxies(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
+    try:
+        TrustedProxies(value)
+    except ValueError as error:
+        raise colander.Invalid(node, str(error)) from None
 
 
 def _region(node: colander.SchemaNode, value: str) -> None:
@@ -99,6 +94,13 @@ class App(colander.MappingSchema):
         "remember. Sent where app.public_url is https. 0: not sent.",
         missing=0,
     )
+    trusted_proxies = node(
+        Words(),
+        "Addresses or networks of the proxies in front, such as 10.0.0.5 or 10.1.0.0/16, or unix for one that calls by "
+        "a Unix socket. These alone are believed about where a request comes from (X-Forwarded-For).",
+        missing=(),
+        validator=_proxies,
+    )
 
 
 class Sqlalchemy(colander.MappingSchema):
@@ -108,8 +110,8 @@ class Sqlalchemy(colander.MappingSchema):
         colander.String(),
         "Address of the database: sqlite:///file or postgresql+psycopg://user:password@host/database.",
         validator=_database_url,
-        mask=_masked_url,
-        secrets_in=_passwords,
+        mask=masked_url,
+        secrets_in=passwords_in,
         how="is required: sqlite:///path/to/file or postgresql+psycopg://user:password@host/database",
     )
     pool_size = node(Number(1, 1000), "Connections each process keeps open.", missing=10)
@@ -195,9 +197,11 @@ CORE: dict[str, type[colander.SchemaNode]] = {
     "jwt": Jwt,
     "auth": Auth,
     "api": Api,
+    "limits": Limits,
     "phone": Phone,
     "orders": Orders,
     "notifications": Notifications,
+    "retention": Retention,
     "server": Server,
 }
 
