@@ -266,7 +266,7 @@ UNSAFE = {
         (r"\blocalStorage\b|document\s*\.\s*cookie", "keeps what outlives the tab"),
     ],
     "modules": [
-        (r"\bMarkup\s*\(|import Markup|from_string\(", "marks a text as markup, or takes a text for a template"),
+        (r"\bMarkup\s*\(|import Markup|\bfrom_string\(", "marks a text as markup, or takes a text for a template"),
     ],
 }
 
