@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from serving import Server
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 # Of a module that uses the browser.
@@ -89,6 +91,18 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 def witness(context: BrowserContext) -> Witness:
     """What the browser asked for and complained about."""
     return Witness(context)
+
+
+def sign_in(page: Page, server: Server, email: str = "jane@shop.example") -> None:
+    """From the dashboard to the tokens page."""
+    page.goto(server.url)
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_role("link", name="Sign in with any e-mail").click()
+    page.get_by_label("E-mail address").fill(email)
+    # what a browser lets through is not what a client may send
+    page.evaluate("document.forms[0].noValidate = true")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="You are signed in")).to_be_visible()
 
 
 def send(page: Page, operation: str, body: dict[str, Any] | None = None, status: int = 201) -> Any:

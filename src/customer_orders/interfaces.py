@@ -11,7 +11,8 @@ and an ``includeme(config)`` that calls one or more of four directives:
 ``config.plugin_settings(name, Schema)``
     Reads the section ``name.*`` by a colander schema and returns it, attributes named as its nodes (dots become
     underscores). An INI key ``name.api_key`` is overridden by the variable ``NAME_API_KEY``, and by the file named
-    in ``NAME_API_KEY_FILE``. Mark a node ``secret=True`` and it is never printed. What else speaks against starting,
+    in ``NAME_API_KEY_FILE``. Mark a node ``secret=True``, and it is never printed, and no placeholder is taken for
+    it. What else speaks against starting,
     ``includeme`` tells by a ``pyramid.exceptions.ConfigurationError``.
 ``config.add_notifier(name, notifier)``
     Offers an :class:`INotifier`; a deployment chooses it by ``notifications.sms = name``. One that provides

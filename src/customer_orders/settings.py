@@ -19,6 +19,21 @@ from pyramid.exceptions import ConfigurationError
 
 MASK = "********"
 
+# What stands in documentation where a secret belongs, anywhere in a value; and words that are too short for that.
+PLACEHOLDER = re.compile(
+    "change.?(me|this|it)|place.?holder|example|replace|your.?(api|client|key|own|pass|secret|token)|insert|fill.?(me|in)"
+    r"|[<{\[(](the |your )?[a-z_ -]*(key|password|secret|token)[a-z_ -]*[>}\])]",
+    re.IGNORECASE,
+)
+STAND_IN = re.compile(
+    "(my|the|a|some|client|api|jwt|top)?[ _-]*(secret|password|passwd|pass|pwd|key|token|test|dummy|fake|sample"
+    "|default)[ _-]*(key|value|here)?[0-9]{0,4}|todo|tbd|fixme|none|null|undefined|foo|bar|foobar|letmein|qwerty"
+    "|admin|user|[0-9]{1,8}",
+    re.IGNORECASE,
+)
+# Fewer different characters than this were typed to fill a field, not made.
+VARIETY = 3
+
 
 @dataclass(frozen=True)
 class SettingError:
@@ -151,6 +166,7 @@ def read(
         try:
             raw, origin = _find(key, ini, environ, blank=getattr(node.typ, "allow_empty", False))
             value = node.deserialize(colander.null if raw is None else raw)
+            _refuse_placeholder(node, value)
             found[node.name] = Setting(key, value, origin, node)
         except ValueError as error:
             errors.append(SettingError(key, str(error)))
@@ -163,6 +179,21 @@ def read(
     if errors:
         raise InvalidSettings(errors, list(found.values()))
     return Section(name, found)
+
+
+def is_placeholder(secret: str) -> bool:
+    """Whether a secret looks like what stands in documentation, or was typed to fill a field."""
+    return bool(PLACEHOLDER.search(secret) or STAND_IN.fullmatch(secret) or len(set(secret)) < VARIETY)
+
+
+def _refuse_placeholder(node: colander.SchemaNode, value: Any) -> None:
+    """A secret is one. Raises ``colander.Invalid``, which does not repeat it: it may be a good one but for a slip."""
+    if value in (None, ()) or not (getattr(node, "secret", False) or hasattr(node, "secrets_in")):
+        return
+    words = value if isinstance(value, tuple) else (value,)
+    given = node.secrets_in(value) if hasattr(node, "secrets_in") else words
+    if any(is_placeholder(word) for word in given if word):
+        raise colander.Invalid(node, "looks like a placeholder, not a secret; put in the real one")
 
 
 def _variants(
@@ -259,6 +290,9 @@ class Switch(colander.SchemaType):
 
 def node(typ: colander.SchemaType, title: str, **more: Any) -> colander.SchemaNode:
     """A setting: its type, what it means (with units), and ``missing`` as the default; none means required.
+
+    With ``secret=True`` it is never shown, and no placeholder is taken for it; if not all of it is the secret,
+    ``secrets_in`` is a function that tells which words of the value are.
 
     With ``variant``, keys that go on after the setting's own, as ``name.word``, are settings of the same kind; it is a
     function of the node and the word, and raises ``colander.Invalid`` for a word that will not do.

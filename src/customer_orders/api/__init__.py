@@ -23,6 +23,7 @@ from webob.acceptparse import create_accept_header
 
 from customer_orders.api.fields import MAX_ID, Body, MetadataFilter, Switch, node
 from customer_orders.api.idempotency import forget, once, tell_kept
+from customer_orders.api.pages import PAGE
 from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
 from customer_orders.events import CustomerAnonymized, CustomerExported
 from customer_orders.sections.limiting import CLASSES
@@ -160,6 +161,7 @@ class Service(cornice.Service):
 
     :param tag: the heading under which the Swagger document shows it; none: it does not.
     :param page: whether people look at it with a browser (their problems are pages then).
+    :param policy: the Content-Security-Policy of its pages, for one that cannot live by that of all (see ``pages.py``).
     :param limited_as: the class (see sections/limiting.py) in which its requests are counted; BY_METHOD: ``read`` or
         ``write``, whichever the method does; None: they are not.
     """
@@ -167,10 +169,18 @@ class Service(cornice.Service):
     renderer = "json"
 
     def __init__(
-        self, name: str, path: str, *, tag: str = "", page: bool = False, limited_as: str | None = BY_METHOD, **kw: Any
+        self,
+        name: str,
+        path: str,
+        *,
+        tag: str = "",
+        page: bool = False,
+        policy: str = PAGE,
+        limited_as: str | None = BY_METHOD,
+        **kw: Any,
     ) -> None:
         self.tags = [tag] if tag else []
-        self.page = page
+        self.page, self.policy = page, policy
         if limited_as not in (BY_METHOD, None, *CLASSES):
             raise TypeError(f"{name}: {limited_as!r} is no class of limits; there are {', '.join(CLASSES)}")
         self.limited_as = limited_as

@@ -15,6 +15,7 @@ from cornice_swagger.converters.schema import ObjectTypeConverter, TypeConverter
 from customer_orders.api import NO_PERMISSION_REQUIRED, Operation, Service
 from customer_orders.api.catalogue import PROBLEMS
 from customer_orders.api.fields import MAX_ID, Body
+from customer_orders.api.pages import SWAGGER_UI
 from customer_orders.api.problems import CONTENT_TYPE
 
 BASE_PATH = "/api"
@@ -238,8 +239,11 @@ _PHRASES = {
 
 
 def _tidy(parameter: dict[str, Any]) -> dict[str, Any]:
-    """A parameter's nullability and its title have no place in Swagger 2.0."""
-    return {key: value for key, value in parameter.items() if key not in ("title", "x-nullable")}
+    """A parameter's nullability and its title have no place in Swagger 2.0.
+
+    Nor has an example of a filter: Swagger UI would fill it in, and list next to nothing.
+    """
+    return {key: value for key, value in parameter.items() if key not in ("title", "x-nullable", "x-example")}
 
 
 def _unpatterned(schema: Any) -> Any:
@@ -291,7 +295,9 @@ def _with_path_parameters(path: str, item: dict[str, Any], providers: list[str])
 
 
 swagger = Service("document", "/api/api.json", tag="session")
-dashboard = Service("dashboard", "/", page=True, renderer="customer_orders:templates/dashboard.jinja2")
+dashboard = Service(
+    "dashboard", "/", page=True, policy=SWAGGER_UI, renderer="customer_orders:templates/dashboard.jinja2"
+)
 
 
 class DocumentRead(colander.MappingSchema):

@@ -57,7 +57,7 @@ def respond(request: Any, code: str, detail: str, *, headers: Any = (), **member
     response = Response(status=problem.status, cache_control="no-store")
     if wants_page(request):
         response.content_type = "text/html"
-        values = {"problem": problem, "code": code, "detail": detail, "request_id": request.request_id}
+        values = {"problem": problem, "code": code, "detail": detail, "request_id": request.request_id, **members}
         response.text = render("customer_orders:templates/problem.jinja2", values, request=request)
     else:
         response.content_type = CONTENT_TYPE

@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import colander
 
-from customer_orders.api.fields import Body, Flag, Integer, Opaque, Text, Timestamp, Word, node
+from customer_orders.api.fields import Body, Flag, Integer, Opaque, Switch, Text, Timestamp, Word, node
 from customer_orders.auth.models import ApiKey, RefreshFamily
 from customer_orders.auth.policy import ROLES, Caller
+
+
+class OwnPath(Text):
+    """A path of this service with its query and fragment (RFC 3986, section 3), or nothing.
+
+    What browsers and proxies read in more than one way is not taken at all: ``//``, backslashes, control characters,
+    segments that begin with a dot, and anything percent-encoded in the path, or that stands for a control character.
+    """
+
+    SEGMENT = "[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*"
+    AFTER = "([A-Za-z0-9._~!$&'()*+,;=:@/?-]|%([2-6][0-9A-Fa-f]|7[0-9A-Ea-e]|[89A-Fa-f][0-9A-Fa-f]))*"
+    PATTERN = rf"(/({SEGMENT}(/{SEGMENT})*/?)?(\?{AFTER})?(#{AFTER})?)?"
+
+    def __init__(self) -> None:
+        super().__init__(0, 512)
+
+    def parse(self, value: Any) -> str:
+        text = super().parse(value)
+        if not re.fullmatch(self.PATTERN, text):
+            raise ValueError("Must be a path of this service, such as /problems/: no host, no // and no backslash.")
+        return text
+
+    def swagger(self) -> dict[str, Any]:
+        return {**super().swagger(), "pattern": f"^{self.PATTERN}$"}
+
+
+class RedirectQuery(colander.MappingSchema):
+    """Where to go on to. Other parameters are left alone: links get some on their way."""
+
+    others = True
+
+    next = node(OwnPath(), "The page of this service that the sign-in leads on to.", missing="")
+
+
+class LoginQuery(RedirectQuery):
+    """The same, and whether somebody has just signed out."""
+
+    signed_out = node(Switch(), "Whether to say that nobody is signed in any more.", missing=False)
 
 
 class RefreshBody(Body):

@@ -20,13 +20,17 @@ COOKIE = "customer_orders_sign_in"
 
 @dataclass(frozen=True)
 class SignInState:
-    """What must be the same in redirect and call-back. ``expires``: Unix time in seconds."""
+    """What must be the same in redirect and call-back.
+
+    ``expires``: Unix time in seconds; ``next``: the path of ours that it leads on to, empty for the dashboard.
+    """
 
     provider: str
     state: str
     nonce: str
     code_verifier: str
     expires: int
+    next: str = ""
 
     @property
     def code_challenge(self) -> str:
@@ -35,14 +39,15 @@ class SignInState:
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def begin(provider: str, seconds: int) -> SignInState:
-    """A fresh state for one sign-in."""
+def begin(provider: str, seconds: int, next_path: str = "") -> SignInState:
+    """A fresh state for one sign-in, which leads on to ``next_path``."""
     return SignInState(
         provider=provider,
         state=secrets.token_urlsafe(32),
         nonce=secrets.token_urlsafe(32),
         code_verifier=secrets.token_urlsafe(48),
         expires=int(time.time()) + seconds,
+        next=next_path,
     )
 
 

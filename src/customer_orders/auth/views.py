@@ -46,10 +46,14 @@ revoke = Service("token_revoke", "/api/token/revoke", tag="session", limited_as=
 me = Service("me", "/api/me", tag="session", factory=Collection)
 
 
-@login.get(permission=NO_PERMISSION_REQUIRED, query=None)
+@login.get(permission=NO_PERMISSION_REQUIRED, query=schemas.LoginQuery)
 def show_login(request: Any) -> dict[str, Any]:
     """One button for each identity provider."""
-    return {"providers": sorted(request.registry.plugins.identity_providers.items())}
+    return {
+        "providers": sorted(request.registry.plugins.identity_providers.items()),
+        "next": request.validated["query"]["next"],
+        "signed_out": request.validated["query"]["signed_out"],
+    }
 
 
 def _redirect_uri(request: Any) -> str:
@@ -57,14 +61,22 @@ def _redirect_uri(request: Any) -> str:
 
 
 @redirect.get(
-    permission=NO_PERMISSION_REQUIRED, operation_id="sign_in_redirect", query=None, status=302, produces=("text/html",)
+    permission=NO_PERMISSION_REQUIRED,
+    operation_id="sign_in_redirect",
+    query=schemas.RedirectQuery,
+    status=302,
+    produces=("text/html",),
 )
 def start_sign_in(request: Any) -> Any:
     """Send the browser to the identity provider.
 
     To be opened in a browser, not called.
     """
-    state = sign_in.begin(request.context.name, section(request.registry, "auth").sign_in_seconds)
+    state = sign_in.begin(
+        request.context.name,
+        section(request.registry, "auth").sign_in_seconds,
+        request.validated["query"]["next"],
+    )
     try:
         url = request.context.provider.authorization_url(
             redirect_uri=_redirect_uri(request),
@@ -75,7 +87,6 @@ def start_sign_in(request: Any) -> Any:
     except IdentityProviderUnavailable as error:
         raise _provider_down(request, error) from error
     response = HTTPFound(url)
-    response.cache_control = "no-store"
     sign_in.keep(request, response, state)
     return response
 
@@ -97,7 +108,8 @@ def finish_sign_in(request: Any) -> Any:
     if request.method == "HEAD":
         # whoever only looks must not spend the code
         return request.response
-    identity = _identify(request)
+    state = sign_in.resume(request, request.context.name, request.validated["query"]["state"])
+    identity = _identify(request, state)
     settings = section(request.registry, "auth")
     user = services.sign_in(request.dbsession, request.context.name, identity, settings)
     if user.disabled or user.effective_role is None:
@@ -110,22 +122,21 @@ def finish_sign_in(request: Any) -> Any:
     pair = _pair(request, begun)
     if not prefers_html(request):
         return {"tokens": pair}
-    page = render("customer_orders:templates/tokens.jinja2", {"tokens": pair, "user": user}, request=request)
+    values = {"tokens": pair, "user": user, "next": state.next or "/"}
+    page = render("customer_orders:templates/tokens.jinja2", values, request=request)
     request.response.content_type = "text/html"
     request.response.text = page
     return request.response
 
 
-def _identify(request: Any) -> Any:
+def _identify(request: Any, state: sign_in.SignInState) -> Any:
     """Ask the provider who this is, once: its code is spent with the first try at this request.
 
     No statement has run yet, so no transaction is open while we wait.
     """
-    given = request.validated["query"]
-    state = sign_in.resume(request, request.context.name, given["state"])
     request.add_response_callback(sign_in.forget)
     if IDENTITY not in request.environ:
-        request.environ[IDENTITY] = _ask(request, state, given)
+        request.environ[IDENTITY] = _ask(request, state, request.validated["query"])
     return request.environ[IDENTITY]
 
 
@@ -203,7 +214,8 @@ def revoke_token(request: Any) -> Any:
     One that is unknown or ended already is no error.
     """
     sessions.sign_out(request.dbsession, request.validated["body"]["refresh"])
-    return HTTPNoContent()
+    # to a program this says nothing; a browser forgets what our pages kept, in every tab (Clear Site Data, section 3.1)
+    return HTTPNoContent(headers={"Clear-Site-Data": '"storage"'})
 
 
 @me.get(permission=Permission.ME_READ, operation_id="me_read", returns=schemas.Me)

@@ -19,7 +19,7 @@ from customer_orders.sections.access import Auth, Jwt
 from customer_orders.sections.limiting import Limits
 from customer_orders.sections.messages import Notifications
 from customer_orders.sections.retention import Retention
-from customer_orders.sections.secret import masked_url
+from customer_orders.sections.secret import masked_url, passwords_in
 from customer_orders.settings import InvalidSettings, Number, Sections, Switch, Words, node
 
 
@@ -88,6 +88,12 @@ class App(colander.MappingSchema):
         validator=_origin,
         how="is required: the address at which browsers reach this service, such as https://orders.example.com",
     )
+    hsts_seconds = node(
+        Number(0, 63072000),
+        "Seconds for which browsers shall reach this host by https only (RFC 6797), such as 31536000, a year; they "
+        "remember. Sent where app.public_url is https. 0: not sent.",
+        missing=0,
+    )
     trusted_proxies = node(
         Words(),
         "Addresses or networks of the proxies in front, such as 10.0.0.5 or 10.1.0.0/16, or unix for one that calls by "
@@ -105,6 +111,7 @@ class Sqlalchemy(colander.MappingSchema):
         "Address of the database: sqlite:///file or postgresql+psycopg://user:password@host/database.",
         validator=_database_url,
         mask=masked_url,
+        secrets_in=passwords_in,
         how="is required: sqlite:///path/to/file or postgresql+psycopg://user:password@host/database",
     )
     pool_size = node(Number(1, 1000), "Connections each process keeps open.", missing=10)
@@ -205,6 +212,8 @@ LIBRARIES = {
     "debug_notfound": False,
     "debug_routematch": False,
     "handle_exceptions": False,
+    # what users typed is shown as text
+    "jinja2.autoescape": True,
     "tm.annotate_user": False,
     "tm.commit_veto": "pyramid_tm.default_commit_veto",
     "tm.manager_hook": "pyramid_tm.explicit_manager",

@@ -8,7 +8,7 @@ import colander
 import limits
 import redis
 
-from customer_orders.sections.secret import masked_url
+from customer_orders.sections.secret import masked_url, passwords_in
 from customer_orders.settings import node
 
 STORAGES = ("redis://", "rediss://")
@@ -67,6 +67,7 @@ class Limits(colander.MappingSchema):
         missing="memory://",
         validator=_storage,
         mask=masked_url,
+        secrets_in=passwords_in,
     )
 
     def __init__(self, *args: Any, **kw: Any) -> None:

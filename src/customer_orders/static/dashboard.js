@@ -1,7 +1,7 @@
-"use strict";
-// Swagger UI, signed in with the access token that the tokens page left in this tab's sessionStorage.
+// Swagger UI, signed in with the access token that the tokens page left in this tab.
 
-const KEY = "customer_orders.access";
+import { accessToken, forget, signOut as endSession } from "/static/session.js";
+
 const who = document.getElementById("who");
 const signIn = document.getElementById("sign-in");
 const signOut = document.getElementById("sign-out");
@@ -15,11 +15,11 @@ function bearer(value) {
 // something else, such as a refresh token or nobody having signed in.
 function expired(request) {
   const sent = request && request.headers && request.headers.Authorization;
-  return Boolean(sent) && sessionStorage.getItem(KEY) !== null;
+  return Boolean(sent) && accessToken() !== null;
 }
 
 function signedOut(message) {
-  sessionStorage.removeItem(KEY);
+  forget();
   window.ui.authActions.logout(["Bearer"]);
   who.textContent = message;
   signIn.hidden = false;
@@ -59,7 +59,7 @@ window.ui = SwaggerUIBundle({
     return response;
   },
   onComplete: () => {
-    const token = sessionStorage.getItem(KEY);
+    const token = accessToken();
     if (token) {
       window.ui.preauthorizeApiKey("Bearer", token);
       showWho(token);
@@ -67,4 +67,14 @@ window.ui = SwaggerUIBundle({
   },
 });
 
-signOut.addEventListener("click", () => signedOut("Signed out."));
+signOut.addEventListener("click", () => {
+  endSession(signedOut);
+  window.ui.authActions.logout(["Bearer"]);
+});
+
+// back to the operation that is open here
+signIn.addEventListener("click", () => {
+  if (/^#[\w/-]+$/.test(location.hash)) {
+    signIn.search = new URLSearchParams({ next: `/${location.hash}` });
+  }
+});

@@ -1,13 +1,15 @@
-"use strict";
-// Leaves the access token to the dashboard in this tab (sessionStorage goes with the tab). The refresh token is
-// stored nowhere.
+// Leaves the tokens to the dashboard in this tab, copies them, and signs out.
 
-sessionStorage.setItem("customer_orders.access", document.getElementById("access").value);
+import { keep, signOut } from "/static/session.js";
+
+const said = document.getElementById("copied");
+const inputs = document.querySelectorAll("main input");
+
+keep(document.getElementById("access").value, document.getElementById("refresh").value);
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
     const input = document.getElementById(button.dataset.copy);
-    const said = document.getElementById("copied");
     input.select();
     try {
       await navigator.clipboard.writeText(input.value);
@@ -17,3 +19,12 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     }
   });
 }
+
+document.getElementById("sign-out").addEventListener("click", () => {
+  for (const input of inputs) {
+    input.value = "";
+  }
+  signOut((sentence) => {
+    said.textContent = sentence;
+  });
+});

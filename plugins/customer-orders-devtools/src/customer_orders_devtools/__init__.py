@@ -40,6 +40,7 @@ class DevtoolsSettings(colander.MappingSchema):
         title="Address of this machine to which delivery reports are posted, a secret at its end. Blank: none are.",
         validator=refuse_reports_elsewhere,
         secret=True,
+        secrets_in=lambda url: (url.rpartition("/")[2],),
         missing=None,
     )
 

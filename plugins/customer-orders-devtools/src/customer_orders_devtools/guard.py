@@ -13,6 +13,7 @@ import colander
 import plaster
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPNotFound
+from waitress.adjustments import Adjustments
 
 # What a proxy adds to a request, if it says so at all.
 PROXIED = re.compile("HTTP_(FORWARDED|VIA|X_REAL_IP|X_FORWARDED_.*)")
@@ -96,7 +97,7 @@ def refuse_to_listen_elsewhere(settings: Mapping[str, Any]) -> None:
     if not server:
         return
     # waitress listens everywhere unless told; the variable may override the INI, or another server may ignore it
-    listens = server.get("listen", "").split() or [server.get("host", "0.0.0.0")]  # noqa: S104
+    listens = server.get("listen", "").split() or [server.get("host", Adjustments.host)]
     for address in [*listens, *os.environ.get("SERVER_LISTEN", "").split()]:
         if not _is_local(address):
             raise ConfigurationError(

@@ -24,7 +24,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Put an empty one where there is none: what was wiped does not come back."""
     for table, column, length in COLUMNS:
-        op.execute(f"UPDATE {table} SET {column} = '' WHERE {column} IS NULL")  # noqa: S608 - names of ours
+        rows = sa.table(table, sa.column(column, sa.String))
+        op.execute(sa.update(rows).where(rows.c[column].is_(None)).values({column: ""}))
         with op.batch_alter_table(table, table_kwargs=AUTOINCREMENT) as batch:
             batch.alter_column(column, existing_type=sa.String(length), nullable=False)
     op.drop_column("customers", "anonymized_at")

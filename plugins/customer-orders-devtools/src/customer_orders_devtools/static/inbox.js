@@ -3,16 +3,18 @@
 
 const SECONDS = 2;
 
-setInterval(async () => {
-  try {
-    const answer = await fetch(location.href);
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+setInterval(() => {
+  const look = new XMLHttpRequest();
+  look.open("GET", location.href);
+  // the browser reads the page as a document in which no script runs; the policy of pages leaves no other way
+  look.responseType = "document";
+  // if it does not load, the server is being restarted; the next look finds it
+  look.addEventListener("load", () => {
     const shown = document.querySelector("main");
-    const fresh = page.querySelector("main.phones");
-    if (answer.ok && fresh && fresh.innerHTML !== shown.innerHTML) {
+    const fresh = look.response && look.response.querySelector("main.phones");
+    if (look.status === 200 && fresh && !fresh.isEqualNode(shown)) {
       shown.replaceWith(fresh);
     }
-  } catch {
-    // the server is being restarted; the next look finds it
-  }
+  });
+  look.send();
 }, SECONDS * 1000);
