@@ -24,6 +24,8 @@ BEYOND_SCHEMAS = {
     ("querystring", "phone"): "Must be a phone number",
     # whether a customer exists is for the database to say
     ("body", "customer"): "There is no customer",
+    # what is past, the clock says
+    ("body", "expires_at"): "Must lie in the future",
     # cursors are made by the service, each for one ordering
     ("querystring", "cursor"): "Is not a cursor of this list in this order",
     # Swagger 2.0 has no word for what excludes what ...
