@@ -349,6 +349,7 @@ def test_what_is_refused_is_logged_without_the_address(limited, caplog):
     for _ in range(4):
         answer = limited("198.51.100.77").get("/api/", headers={"X-Request-Id": "case-7"}, status="*")
     refused(answer)
+    caplog.clear()
     with caplog.at_level("INFO", "customer_orders"):
         limited("198.51.100.77").get("/api/", headers={"X-Request-Id": "case-7"}, status=429)
     assert [record.getMessage() for record in caplog.records] == [f"limit read-address-{DAY} reached (request case-7)"]

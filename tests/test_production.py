@@ -206,6 +206,7 @@ def test_half_open_connections_keep_nobody_out(server):
     ("listen", "says"),
     [
         ("192.0.2.1:6543", "cannot serve at 192.0.2.1:6543"),
+        ("127.0.0.1:6543 127.0.0.1:6544", "this server listens at one address"),
         ("6543", "write an address and a port, such as 0.0.0.0:6543"),
         ("::1:6543", "write an address and a port, such as 0.0.0.0:6543"),
         ("127.0.0.1:65536", "write an address and a port, such as 0.0.0.0:6543"),

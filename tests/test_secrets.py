@@ -93,7 +93,7 @@ def test_no_secret_is_in_the_repository():
 )
 def test_one_that_was_would_be_found(tmp_path, line):
     planted = tmp_path / "planted.ini"
-    planted.write_text(line.replace("{random}", secrets.token_urlsafe(32)))
+    planted.write_text(line.replace("{random}", secrets.token_hex(32)))
     assert looks_like_secrets([planted])
 
 

@@ -7,6 +7,7 @@ under way is finished, then all end with 0. SIGHUP: each process is replaced by 
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from functools import partial
 from multiprocessing import util
 from typing import Any
@@ -51,10 +52,14 @@ def serve(config: str, settings: Section) -> None:
     server.serve(target_loader=partial(_application, config), wrap_loader=False)
 
 
-def _probed(listen: str) -> tuple[str, int]:
+def _probed(listen: Sequence[str]) -> tuple[str, int]:
     """An address and a port at which a process may listen. Raises OSError: granian's own error is a stack of Rust."""
-    host, _, port = listen.rpartition(":")
-    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    if len(listen) != 1:
+        raise OSError("this server listens at one address; have a proxy in front for more")
+    host, _, port = listen[0].rpartition(":")
+    # as waitress has it, all addresses of IPv4
+    host = "0.0.0.0" if host == "*" else host.strip("[]")  # noqa: S104 - if the operator says so
+    family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as probe:
         # as granian does: a second server beside the first takes its share, which is how one follows another
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -100,7 +100,7 @@ def serve(registry: Any) -> None:
     try:
         production.serve(click.get_current_context().params["config"], settings)
     except OSError as error:
-        said = f"cannot serve at {settings.listen}: {error}"
+        said = f"cannot serve at {' '.join(settings.listen)}: {error}"
         raise click.ClickException(f"{said}. Change server.listen, or the variable SERVER_LISTEN.") from None
 
 

@@ -163,18 +163,25 @@ class Orders(colander.MappingSchema):
     )
 
 
-def _listen(node: colander.SchemaNode, value: str) -> None:
-    host, _, port = value.rpartition(":")
-    # an address of IPv6 stands in brackets, or its last number would be a port
-    sound = re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+", host) and re.fullmatch("[0-9]{1,5}", port)
-    if not sound or not 0 < int(port) < 65536:
-        raise colander.Invalid(node, f"is {value!r}; write an address and a port, such as 0.0.0.0:6543 or [::]:6543")
+def _listen(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
+    for word in value:
+        host, _, port = word.rpartition(":")
+        # an address of IPv6 stands in brackets, or its last number would be a port
+        sound = re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+|\*", host) and re.fullmatch("[0-9]{1,5}", port)
+        if not sound or not 0 < int(port) < 65536:
+            said = "write an address and a port, such as 0.0.0.0:6543 or [::]:6543"
+            raise colander.Invalid(node, f"is {word!r}; {said}")
 
 
 class Server(colander.MappingSchema):
     """The server for production, `customer-orders serve`. What `pserve` runs has [server:main]."""
 
-    listen = node(colander.String(), "Address and port to serve at.", missing="127.0.0.1:6543", validator=_listen)
+    listen = node(
+        Words(),
+        "Address and port to serve at. `pserve` takes several from the variable, with white space between.",
+        missing=("127.0.0.1:6543",),
+        validator=_listen,
+    )
     workers = node(Number(1, 256), "Processes that serve.", missing=1)
     threads = node(Number(1, 256), "Requests that each of them works on at a time.", missing=8)
     backpressure = node(
