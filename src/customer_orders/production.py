@@ -57,9 +57,10 @@ def _probed(listen: Sequence[str]) -> tuple[str, int]:
     if len(listen) != 1:
         raise OSError("this server listens at one address; have a proxy in front for more")
     host, _, port = listen[0].rpartition(":")
-    # as waitress has it, all addresses of IPv4
-    host = "0.0.0.0" if host == "*" else host.strip("[]")  # noqa: S104 - if the operator says so
-    family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+    # as waitress has it, * is every address
+    named = None if host == "*" else host.strip("[]")
+    told = socket.getaddrinfo(named, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = told[0]
     with socket.socket(family, kind, protocol) as probe:
         # as granian does: a second server beside the first takes its share, which is how one follows another
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
