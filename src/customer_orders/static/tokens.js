@@ -6,6 +6,8 @@ const said = document.getElementById("copied");
 const inputs = document.querySelectorAll("main input");
 
 keep(document.getElementById("access").value, document.getElementById("refresh").value);
+// whoever is quicker than this script would come to the dashboard as nobody
+document.getElementById("go").hidden = false;
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", async () => {
