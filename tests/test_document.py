@@ -110,6 +110,11 @@ def test_two_validators_accept_the_document(document):
     validate_spec(document)
 
 
+def test_every_heading_is_described_and_leads_somewhere(document):
+    used = {tag for operation in operations(document).values() for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in document["tags"] if tag["description"]}
+
+
 def test_it_is_swagger_2_under_api(document, anonymous):
     assert document["swagger"] == "2.0"
     assert document["basePath"] == "/api"

@@ -65,7 +65,9 @@ TAGS = [
     {"name": "customers", "description": "The people who order."},
     {"name": "orders", "description": "What they ordered, and what became of the message about it."},
     {"name": "notifications", "description": "The messages to customers: what became of each, and sending it again."},
-    {"name": "session", "description": "Signing in, tokens, and this document."},
+    {"name": "session", "description": "Signing in and out, tokens, and this document."},
+    {"name": "api keys", "description": "What machines show instead of a token."},
+    {"name": "audit", "description": "Who did what, and what was refused."},
 ]
 
 PATH_PARAMETERS: dict[str, dict[str, Any]] = {

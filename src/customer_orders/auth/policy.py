@@ -108,7 +108,7 @@ class SecurityPolicy:
         credential = bearer(request)
         if credential.startswith(api_keys.PREFIX):
             return self._machine(request, credential)
-        return self._user(request, self.tokens.jwt_decode(request, credential)) if credential else None
+        return self._user(request, self.tokens.get_claims(request))
 
     def _user(self, request: Any, claims: Mapping[str, Any]) -> Caller | None:
         user_id = _id(claims.get("sub"))

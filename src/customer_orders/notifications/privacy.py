@@ -66,13 +66,8 @@ def wipe(session: Session, event: CustomerAnonymized) -> None:
 def tell(session: Session, event: CustomerExported) -> None:
     """Add the messages to what is held on a customer, the oldest first, with attempts and reports."""
     told = event.collected["notifications"] = []
-    last = 0
-    while True:
-        some = select(Notification).where(Notification.customer_id == event.customer_id, Notification.id > last)
-        found = session.scalars(some.order_by(Notification.id).limit(READ)).all()
-        if not found:
-            break
-        last = found[-1].id
+    theirs = select(Notification).where(Notification.customer_id == event.customer_id).order_by(Notification.id)
+    for found in session.scalars(theirs.execution_options(yield_per=READ)).partitions():
         ids = [one.id for one in found]
         attempts = _by_message(session, NotificationAttempt, ids)
         heard = _by_message(session, DeliveryReport, ids)

@@ -60,12 +60,7 @@ def wipe(session: Session, event: CustomerAnonymized) -> None:
 def tell(session: Session, event: CustomerExported) -> None:
     """Add the orders to what is held on their customer, the oldest first."""
     told = event.collected["orders"] = []
-    last = 0
-    while True:
-        some = select(Order).where(Order.customer_id == event.customer_id, Order.id > last)
-        found = session.scalars(some.order_by(Order.id).limit(READ)).all()
-        if not found:
-            return
-        last = found[-1].id
+    theirs = select(Order).where(Order.customer_id == event.customer_id).order_by(Order.id)
+    for found in session.scalars(theirs.execution_options(yield_per=READ)).partitions():
         messages = summaries(session, [one.id for one in found])
         told += [schemas.order(one, messages.get(one.id, Told())) for one in found]
