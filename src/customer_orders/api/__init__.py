@@ -21,7 +21,7 @@ from pyramid.httpexceptions import HTTPNoContent
 from pyramid.security import NO_PERMISSION_REQUIRED
 from webob.acceptparse import create_accept_header
 
-from customer_orders.api.fields import MAX_ID, Body, MetadataFilter, Switch, node
+from customer_orders.api.fields import Body, MetadataFilter, Switch, id_of, node
 from customer_orders.api.idempotency import forget, once, tell_kept
 from customer_orders.api.pages import PAGE
 from customer_orders.errors import DomainError, FieldError, Invalid, NotFound
@@ -235,10 +235,10 @@ def operations(registry: Any) -> list[tuple[Service, Operation]]:
 
 def path_id(request: Any) -> int:
     """The ``{id}`` of the path. Raises ``NotFound`` unless it can be one: ASCII digits, 1 to 2^63-1."""
-    given = request.matchdict["id"]
-    if re.fullmatch("[1-9][0-9]{0,18}", given) and int(given) <= MAX_ID:
-        return int(given)
-    raise NotFound("There is no such id.")
+    found = id_of(request.matchdict["id"])
+    if found is None:
+        raise NotFound("There is no such id.")
+    return found
 
 
 def is_dry_run(request: Any) -> bool:

@@ -365,6 +365,11 @@ def node(typ: Field, description: str, **more: Any) -> colander.SchemaNode:
     return colander.SchemaNode(typ, description=description, **more)
 
 
+def id_of(text: str) -> int | None:
+    """The id that a text is: ASCII digits, 1 to 2^63-1; None if it is none."""
+    return int(text) if re.fullmatch("[1-9][0-9]{0,18}", text) and int(text) <= MAX_ID else None
+
+
 def partial(schema: type[Body]) -> type[Body]:
     """The PATCH twin of a body: the same fields, each of them optional, null in metadata removing a key."""
 

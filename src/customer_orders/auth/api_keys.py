@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import logging
 import re
@@ -15,8 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from customer_orders import db
-from customer_orders.api.fields import MAX_ID
+from customer_orders.api.fields import id_of
 from customer_orders.auth.models import ApiKey
+from customer_orders.auth.tokens import hash_of
 from customer_orders.db import Database
 from customer_orders.errors import FieldError, Invalid, NotFound
 from customer_orders.events import Audited, announce, snapshot
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "co_"
 # 256 random bits in base64url
-SHAPE = re.compile("co_([1-9][0-9]{0,18})_([A-Za-z0-9_-]{43})")
+SHAPE = re.compile("co_([0-9]+)_([A-Za-z0-9_-]{43})")
 # How exact the time of the last use is: a write for every request would cost more than it tells.
 EXACT = timedelta(minutes=1)
 # Keys that a list shows.
@@ -46,7 +46,7 @@ def create(
     made = ApiKey(
         name=name,
         role=role,
-        secret_hash=_hash(secret),
+        secret_hash=hash_of(secret),
         created_by=created_by,
         created_at=now,
         updated_at=now,
@@ -61,10 +61,11 @@ def create(
 def find(session: Session, credential: str) -> ApiKey | None:
     """The key that a caller shows, by its secret, good or not any more."""
     shaped = SHAPE.fullmatch(credential)
-    if shaped is None or int(shaped[1]) > MAX_ID:
+    key_id = None if shaped is None else id_of(shaped[1])
+    if shaped is None or key_id is None:
         return None
-    found = session.get(ApiKey, int(shaped[1]))
-    if found is None or not hmac.compare_digest(found.secret_hash, _hash(shaped[2])):
+    found = session.get(ApiKey, key_id)
+    if found is None or not hmac.compare_digest(found.secret_hash, hash_of(shaped[2])):
         return None
     return found
 
@@ -111,8 +112,3 @@ def note_use(database: Database, key_id: int) -> None:
             session.execute(update(ApiKey).where(ApiKey.id == key_id, old).values(last_used_at=now))
     except SQLAlchemyError as error:
         log.warning("the last use of API key %s could not be written down: %s", key_id, error)
-
-
-def _hash(secret: str) -> str:
-    # A fast hash does: there are 256 random bits, nothing to guess.
-    return hashlib.sha256(secret.encode()).hexdigest()

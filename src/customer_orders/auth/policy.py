@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +15,7 @@ from sqlalchemy import and_, select
 from zope.interface import implementer
 
 from customer_orders import db
-from customer_orders.api.fields import MAX_ID
+from customer_orders.api.fields import id_of
 from customer_orders.auth import api_keys
 from customer_orders.auth.models import RefreshFamily, User
 from customer_orders.auth.tokens import AccessTokens, bearer
@@ -165,5 +164,4 @@ class SecurityPolicy:
 
 def _id(claim: Any) -> int | None:
     """The id that a claim holds, a string (RFC 7519, section 4.1.2); None if it holds none."""
-    sound = isinstance(claim, str) and re.fullmatch("[1-9][0-9]{0,18}", claim) and int(claim) <= MAX_ID
-    return int(claim) if sound else None
+    return id_of(claim) if isinstance(claim, str) else None

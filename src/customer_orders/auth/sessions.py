@@ -8,7 +8,6 @@ get the same answer again: the successor is made of the spent token and a key of
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.auth.models import RefreshFamily, RefreshToken, User
+from customer_orders.auth.tokens import hash_of
 from customer_orders.errors import NotFound, Unauthenticated
 from customer_orders.events import Audited, announce
 from customer_orders.origin import Actor, act_as
@@ -70,7 +70,7 @@ def renew(session: Session, token: str, settings: Section, ring: Sequence[Signin
     """
     now = db.now(session)
     spent = _spend(session, token, now)
-    found = session.scalar(select(RefreshToken).where(RefreshToken.token_hash == _hash(token)))
+    found = session.scalar(select(RefreshToken).where(RefreshToken.token_hash == hash_of(token)))
     family = None if found is None or found.family_id is None else session.get(RefreshFamily, found.family_id)
     if family is not None:
         # whoever it is, the token proves it
@@ -90,7 +90,7 @@ def renew(session: Session, token: str, settings: Section, ring: Sequence[Signin
         announce(session, Audited("session.token_reused", family.id, at=now))
         return None
     # by whichever key it was spent with: they may just be changing
-    candidates = {_hash(candidate): candidate for candidate in (_successor(token, key) for key in ring)}
+    candidates = {hash_of(candidate): candidate for candidate in (_successor(token, key) for key in ring)}
     of_it = select(RefreshToken.token_hash).where(RefreshToken.token_hash.in_(candidates))
     kept = session.scalar(of_it.where(RefreshToken.family_id == family.id))
     if kept is None:
@@ -105,7 +105,7 @@ def refused() -> Unauthenticated:
 
 def sign_out(session: Session, token: str) -> None:
     """End the session of a refresh token, spent or not. An unknown one is no error (RFC 7009, section 2.2)."""
-    found = session.scalar(select(RefreshToken).where(RefreshToken.token_hash == _hash(token)))
+    found = session.scalar(select(RefreshToken).where(RefreshToken.token_hash == hash_of(token)))
     if found is not None and found.family_id is not None:
         act_as(session, Actor("user", found.user_id))
         _end(session, [found.family_id])
@@ -144,11 +144,6 @@ def end_sessions(session: Session, user_id: int) -> int:
     return _end(session, mine)
 
 
-def _hash(token: str) -> str:
-    # A fast hash does: the token has 256 random bits, there is nothing to guess.
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
 def _successor(token: str, key: SigningKey) -> str:
     """The token that follows on this one: nobody who lacks the key can tell it."""
     digest = hmac.digest(key.secret.encode(), b"customer-orders refresh:" + token.encode(), "sha256")
@@ -160,7 +155,7 @@ def _add(session: Session, family: RefreshFamily, token: str, settings: Section,
         RefreshToken(
             user_id=family.user_id,
             family_id=family.id,
-            token_hash=_hash(token),
+            token_hash=hash_of(token),
             created_at=now,
             expires_at=min(now + timedelta(seconds=settings.refresh_seconds), family.expires_at),
         )
@@ -173,7 +168,7 @@ def _spend(session: Session, token: str, now: datetime) -> bool:
     spent = (
         update(RefreshToken)
         .where(
-            RefreshToken.token_hash == _hash(token),
+            RefreshToken.token_hash == hash_of(token),
             RefreshToken.spent_at.is_(None),
             RefreshToken.expires_at > now,
         )
