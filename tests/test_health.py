@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 from webtest import TestApp
 
 from conftest import settings_for
@@ -55,6 +56,23 @@ def test_a_database_that_is_not_migrated_is_not_ready(start, new_database, datab
     client.get("/readyz", status=200)
     migrations.downgrade(app.registry.database.engine, "base")
     client.get("/readyz", status=503)
+
+
+def test_a_database_that_a_newer_version_migrated_is_ready(start, new_database, database_kind):
+    app = start(new_database(database_kind, migrated=True))
+    with app.registry.database.engine.begin() as connection:
+        # what old processes see while a deployment replaces them
+        connection.execute(text("UPDATE alembic_version SET version_num = 'later'"))
+        assert migrations.state(connection) == ("later", False, True)
+    TestApp(app).get("/readyz", status=200)
+
+
+def test_a_database_that_lacks_the_last_migration_is_not_ready(start, new_database, database_kind):
+    app = start(new_database(database_kind, migrated=True))
+    with app.registry.database.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    answer = TestApp(app).get("/readyz", status=503)
+    assert "database at 0001" in answer.json["checks"]["migrations"]
 
 
 def test_a_database_that_is_away_is_not_ready(start, database_kind):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sqlalchemy import Connection, Engine, inspect, text
 
@@ -44,6 +44,32 @@ def current(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+class State(NamedTuple):
+    """Where a database stands to this code.
+
+    ``behind``: it lacks migrations that this code needs. ``ahead``: a newer version migrated it, and leaves it fit
+    for the version before (see docs/migrations.md), so this code goes on.
+    """
+
+    revision: str | None
+    behind: bool
+    ahead: bool
+
+
+def state(connection: Connection) -> State:
+    """Where the database stands: a revision that this code has never heard of is of a newer one."""
+    revision = current(connection)
+    ahead = revision is not None and revision not in _known()
+    return State(revision, behind=not ahead and revision != head(), ahead=ahead)
+
+
+@cache
+def _known() -> frozenset[str]:
+    from alembic.script import ScriptDirectory
+
+    return frozenset(each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
