@@ -7,12 +7,10 @@ import threading
 from typing import Any
 
 import click
-from alembic.util import CommandError
 
-from customer_orders import grants, migrations, production, retention
-from customer_orders.cli import access
+from customer_orders import migrations, production, retention
+from customer_orders.cli import access, database
 from customer_orders.cli.base import with_registry
-from customer_orders.db import make_folder
 from customer_orders.notifications.wakeup import Listener
 from customer_orders.notifications.worker import Worker
 from customer_orders.origin import SYSTEM, Origin
@@ -26,45 +24,8 @@ def main() -> None:
     """Customer Orders: the order book of a merchant."""
 
 
-for group in (access.token, access.user, access.keys, access.machines):
+for group in (access.token, access.user, access.keys, access.machines, database.db):
     main.add_command(group)
-
-
-@main.group("db")
-def database() -> None:
-    """The database."""
-
-
-@database.command()
-@with_registry
-def upgrade(registry: Any) -> None:
-    """Bring the database's schema to what this version needs."""
-    try:
-        make_folder(registry.database)
-        migrations.upgrade(registry.database.engine)
-    except OSError as error:
-        raise click.ClickException(f"The folder of the database cannot be made: {error}") from None
-    except RuntimeError as error:
-        # a migration refuses
-        raise click.ClickException(f"The database cannot be upgraded: {error}.") from None
-    except CommandError as error:
-        said = f"The database cannot be upgraded: {error}."
-        raise click.ClickException(f"{said}\nWas it upgraded by a newer version of customer-orders?") from None
-    click.echo(f"The database is at {migrations.head()}.", err=True)
-
-
-@database.command("grants")
-@with_registry
-@click.option("--role", required=True, help="The database's role that the application signs in with.")
-def print_grants(registry: Any, role: str) -> None:
-    """Print SQL that gives a PostgreSQL role what the application needs and no more; the tables' owner runs it.
-
-    That role can add to the audit trail and read it, and cannot change it. After each upgrade, run it again.
-    """
-    if registry.database.engine.name != "postgresql":
-        raise click.ClickException("Only PostgreSQL has roles. On SQLite triggers keep the audit trail from changing.")
-    for statement in grants.statements(role):
-        click.echo(f"{statement};")
 
 
 @main.command("plugins")

@@ -1,0 +1,49 @@
+"""The database: its schema, and who may do what in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from alembic.util import CommandError
+
+from customer_orders import grants, migrations
+from customer_orders.cli.base import with_registry
+from customer_orders.db import make_folder
+
+
+@click.group()
+def db() -> None:
+    """The database."""
+
+
+@db.command()
+@with_registry
+def upgrade(registry: Any) -> None:
+    """Bring the database's schema to what this version needs."""
+    try:
+        make_folder(registry.database)
+        migrations.upgrade(registry.database.engine)
+    except OSError as error:
+        raise click.ClickException(f"The folder of the database cannot be made: {error}") from None
+    except RuntimeError as error:
+        # a migration refuses
+        raise click.ClickException(f"The database cannot be upgraded: {error}.") from None
+    except CommandError as error:
+        said = f"The database cannot be upgraded: {error}."
+        raise click.ClickException(f"{said}\nWas it upgraded by a newer version of customer-orders?") from None
+    click.echo(f"The database is at {migrations.head()}.", err=True)
+
+
+@db.command("grants")
+@with_registry
+@click.option("--role", required=True, help="The database's role that the application signs in with.")
+def print_grants(registry: Any, role: str) -> None:
+    """Print SQL that gives a PostgreSQL role what the application needs and no more; the tables' owner runs it.
+
+    That role can add to the audit trail and read it, and cannot change it. After each upgrade, run it again.
+    """
+    if registry.database.engine.name != "postgresql":
+        raise click.ClickException("Only PostgreSQL has roles. On SQLite triggers keep the audit trail from changing.")
+    for statement in grants.statements(role):
+        click.echo(f"{statement};")
