@@ -10,6 +10,15 @@ from alembic.util import CommandError
 from customer_orders import grants, migrations
 from customer_orders.cli.base import with_registry
 from customer_orders.db import make_folder
+from customer_orders.migrations.locks import Patience
+from customer_orders.settings import section
+
+# What `db check` exits with, apart from what errors do.
+UPGRADE_NEEDED = 3
+
+
+def _tell(said: str) -> None:
+    click.echo(said, err=True)
 
 
 @click.group()
@@ -20,10 +29,16 @@ def db() -> None:
 @db.command()
 @with_registry
 def upgrade(registry: Any) -> None:
-    """Bring the database's schema to what this version needs."""
+    """Bring the database's schema to what this version needs, while others use it.
+
+    On PostgreSQL, whoever holds a lock that it needs is waited for by the settings migrations.*, and named. If it fails
+    the database is as it was.
+    """
+    settings = section(registry, "migrations")
+    patience = Patience(settings.lock_timeout, settings.attempts)
     try:
         make_folder(registry.database)
-        migrations.upgrade(registry.database.engine)
+        migrations.upgrade(registry.database.engine, patience=patience, tell=_tell)
     except OSError as error:
         raise click.ClickException(f"The folder of the database cannot be made: {error}") from None
     except RuntimeError as error:
@@ -33,6 +48,22 @@ def upgrade(registry: Any) -> None:
         said = f"The database cannot be upgraded: {error}."
         raise click.ClickException(f"{said}\nWas it upgraded by a newer version of customer-orders?") from None
     click.echo(f"The database is at {migrations.head()}.", err=True)
+
+
+@db.command()
+@with_registry
+def check(registry: Any) -> None:
+    """Tell whether `db upgrade` is needed: exits with 3 if so, with 0 if not; changes nothing.
+
+    A database that a newer version migrated needs none.
+    """
+    with registry.database.transaction(writes=False) as session:
+        state = migrations.state(session.connection())
+    at = f"The database is at {state.revision or 'nothing'}"
+    if state.behind:
+        click.echo(f"{at}, and this version needs {migrations.head()}: run `customer-orders db upgrade`.")
+        raise click.exceptions.Exit(UPGRADE_NEEDED)
+    click.echo(f"{at}, which is newer than this version ({migrations.head()})." if state.ahead else f"{at}.")
 
 
 @db.command("grants")

@@ -5,18 +5,23 @@ Alembic is imported when there is something to migrate or to compare: a sixth of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sqlalchemy import Connection, Engine, inspect, text
 
+from customer_orders.migrations import locks
+from customer_orders.migrations.locks import Patience
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
-# Any number will do, so long as nobody else takes this advisory lock.
-LOCK = 7_203_316_914
+log = logging.getLogger(__name__)
+
+PATIENCE = Patience()
 
 
 def _config() -> Config:
@@ -72,31 +77,47 @@ def _known() -> frozenset[str]:
     return frozenset(each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
-def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the database to ``revision``, in one transaction; of several at a time, the others wait."""
-    _run(engine, "upgrade", revision)
+def upgrade(
+    engine: Engine,
+    revision: str = "head",
+    patience: Patience = PATIENCE,
+    tell: Callable[[str], object] = log.warning,
+) -> None:
+    """Bring the database to ``revision``, in one transaction; of several at a time, the others wait.
+
+    :param tell: hears, in sentences, whom it waits for.
+
+    Raises :class:`customer_orders.migrations.locks.Blocked` if others are in the way for longer than its ``patience``.
+    """
+    _run(engine, "upgrade", revision, patience, tell)
 
 
-def downgrade(engine: Engine, revision: str) -> None:
+def downgrade(
+    engine: Engine, revision: str, patience: Patience = PATIENCE, tell: Callable[[str], object] = log.warning
+) -> None:
     """Take the database back to ``revision``, in one transaction."""
-    _run(engine, "downgrade", revision)
+    _run(engine, "downgrade", revision, patience, tell)
 
 
-def _run(engine: Engine, step: Literal["upgrade", "downgrade"], revision: str) -> None:
+def _run(
+    engine: Engine,
+    step: Literal["upgrade", "downgrade"],
+    revision: str,
+    patience: Patience,
+    tell: Callable[[str], object],
+) -> None:
     from alembic import command
 
-    begin = _begin_sqlite if engine.name == "sqlite" else _begin_postgresql
-    with engine.connect() as connection, begin(connection):
+    def migrate(connection: Connection) -> None:
         config = _config()
         config.attributes["connection"] = connection
         getattr(command, step)(config, revision)
 
-
-@contextmanager
-def _begin_postgresql(connection: Connection) -> Iterator[None]:
-    with connection.begin():
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-        yield
+    if engine.name == "sqlite":
+        with engine.connect() as connection, _begin_sqlite(connection):
+            migrate(connection)
+    else:
+        locks.run(engine, migrate, patience, tell)
 
 
 @contextmanager

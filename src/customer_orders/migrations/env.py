@@ -9,5 +9,6 @@ context.configure(
     # SQLite too: our connections begin their transactions themselves (see db.py)
     transactional_ddl=True,
 )
-# The caller holds the transaction.
-context.run_migrations()
+# On SQLite the caller holds the transaction, and this does nothing.
+with context.begin_transaction():
+    context.run_migrations()

@@ -119,6 +119,18 @@ class Sqlalchemy(colander.MappingSchema):
     pool_timeout = node(Number(1, 300), "Seconds a request waits for a connection before it gets a 503.", missing=10)
 
 
+class Migrations(colander.MappingSchema):
+    """`customer-orders db upgrade` on PostgreSQL, while others use the database."""
+
+    lock_timeout = node(
+        Number(1, 3600),
+        "Seconds for which it waits for a lock, requests behind it; then it gives way, for as long, and tries again. "
+        "Less than sqlalchemy.pool_timeout, or they get a 503 meanwhile.",
+        missing=5,
+    )
+    attempts = node(Number(1, 1000), "Tries before it gives up, with the database as it was.", missing=10)
+
+
 class Api(colander.MappingSchema):
     """The HTTP surface."""
 
@@ -201,6 +213,7 @@ CORE: dict[str, type[colander.SchemaNode]] = {
     "": Top,
     "app": App,
     "sqlalchemy": Sqlalchemy,
+    "migrations": Migrations,
     "jwt": Jwt,
     "auth": Auth,
     "api": Api,

@@ -1,0 +1,367 @@
+"""Migrating while others use the database: whom it waits for, for how long, and what is true if it dies."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import create_engine, inspect, text
+from webtest import TestApp
+
+import factories
+from conftest import settings_for
+from customer_orders import main as application
+from customer_orders import migrations
+from customer_orders.cli import main
+from customer_orders.migrations.locks import LOCK, Blocked, Patience
+from serving import unmeasured, wait_for
+
+BEFORE = "0006"
+
+
+@pytest.fixture
+def write_ini(tmp_path):
+    """Writes an INI for the database of a URL and tells its path."""
+
+    def write(url, **more):
+        lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings_for(url, **more).items())
+        (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
+        return str(tmp_path / "orders.ini")
+
+    return write
+
+
+@pytest.fixture
+def url(new_database):
+    """A PostgreSQL database at the migration before those that alter tables others use."""
+    made = new_database("postgresql")
+    engine = create_engine(made)
+    migrations.upgrade(engine, BEFORE)
+    engine.dispose()
+    return made
+
+
+@pytest.fixture
+def engine(url):
+    made = create_engine(url)
+    yield made
+    made.dispose()
+
+
+@contextmanager
+def reading(engine):
+    """Somebody's transaction that read the customers, and goes on; its session's id."""
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        connection.execute(text("SET application_name = 'a forgotten console'"))
+        connection.execute(text("SELECT count(*) FROM customers"))
+        yield connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+
+
+def revision(engine):
+    with engine.connect() as connection:
+        return migrations.current(connection)
+
+
+def columns(engine):
+    return {one["name"] for one in inspect(engine).get_columns("customers")}
+
+
+# -- in the way ---------------------------------------------------------------------------------------------------
+
+
+def test_a_migration_gives_way_says_for_whom_and_changes_nothing(engine):
+    before, said = columns(engine), []
+    with reading(engine) as pid, pytest.raises(Blocked) as told:
+        migrations.upgrade(engine, patience=Patience(1, 2), tell=said.append)
+    assert (revision(engine), columns(engine)) == (BEFORE, before)
+    who = rf"pid {pid} \(\w+, a forgotten console, idle in transaction since 20\d\d-.* UTC\) was in the way"
+    (line,) = said
+    assert re.match(f"Try 1 of 2: {who}, so it gives way; the next try is in 1 s", line)
+    assert re.search(who, str(told.value))
+    assert f"SELECT pg_terminate_backend({pid})" in str(told.value)
+    assert "migrations.lock_timeout" in str(told.value)
+    # neither does it keep what it held
+    migrations.upgrade(engine, patience=Patience(1, 1))
+    assert revision(engine) == migrations.head()
+
+
+def test_it_succeeds_once_they_are_gone(engine):
+    done = threading.Event()
+    with reading(engine):
+        said = []
+
+        def tell(line):
+            said.append(line)
+            done.set()
+
+        thread = threading.Thread(target=migrations.upgrade, args=(engine, "head", Patience(1, 60), tell))
+        thread.start()
+        assert done.wait(60)
+        assert revision(engine) == BEFORE
+    thread.join(60)
+    assert said
+    assert revision(engine) == migrations.head()
+
+
+def test_requests_are_served_while_a_migration_cannot_go_on(new_database, client_of, next_migration):
+    app = application({}, **settings_for(new_database("postgresql", migrated=True)))
+    next_migration("op.add_column('customers', sa.Column('later', sa.Integer()))")
+    client, other = client_of(app), create_engine(app.registry.database.url)
+    customer = factories.customer(client)["id"]
+    happened, over = [], threading.Event()
+
+    def place_orders():
+        while not over.is_set():
+            happened.append(factories.order(client, customer=customer)["id"])
+
+    asking = threading.Thread(target=place_orders)
+    with reading(other), pytest.raises(Blocked):
+        asking.start()
+        try:
+            migrations.upgrade(other, patience=Patience(1, 3), tell=happened.append)
+        finally:
+            over.set()
+            asking.join(60)
+    TestApp(app).get("/readyz", status=200)
+    migrations.upgrade(other)
+    assert "later" in columns(other)
+    # the processes of the version before go on
+    TestApp(app).get("/readyz", status=200)
+    factories.order(client, customer=customer)
+    app.registry.database.engine.dispose()
+    other.dispose()
+    told = [number for number, one in enumerate(happened) if isinstance(one, str)]
+    assert len(told) == 2
+    # requests had their turn between two tries
+    assert told[1] - told[0] > 5
+
+
+def test_the_command_says_who_is_in_the_way_and_exits_with_1(url, engine, write_ini):
+    ini = write_ini(url, **{"migrations.lock_timeout": "1", "migrations.attempts": "2"})
+    with reading(engine) as pid:
+        done = CliRunner().invoke(main, ["db", "upgrade", "-c", ini])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert f"Try 1 of 2: pid {pid} " in done.stderr
+    assert "Error: The database cannot be upgraded: others held a lock that it needs, and 2 times" in done.stderr
+    assert revision(engine) == BEFORE
+
+
+# -- two at once, and one that dies -------------------------------------------------------------------------------
+
+
+def test_a_second_one_says_that_it_waits_and_finds_nothing_to_do(engine):
+    other, waits, said = create_engine(engine.url), threading.Event(), []
+
+    def tell(line):
+        said.append(line)
+        waits.set()
+
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        holder = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        thread = threading.Thread(target=migrations.upgrade, args=(other, "head", Patience(1, 1), tell))
+        thread.start()
+        assert waits.wait(60)
+        assert revision(engine) == BEFORE
+        connection.invalidate()
+    thread.join(60)
+    other.dispose()
+    assert said == [f"Another migration of this database runs (pid {holder}); this one waits for its end."]
+    assert revision(engine) == migrations.head()
+
+
+NEXT = """
+import sqlalchemy as sa
+from alembic import op
+from customer_orders.migrations import steps
+
+revision, down_revision = "next", "{last}"
+
+
+def upgrade():
+    {change}
+
+
+def downgrade():
+    pass
+"""
+
+
+@pytest.fixture
+def next_migration(monkeypatch, tmp_path):
+    """Adds a migration that makes the given change: ``next_migration("op.drop_table('orders')")``; tells its folder."""
+    folder = tmp_path / "versions"
+    folder.mkdir()
+    plain, last = migrations._config, migrations.head()
+    # what the code of now knows, it knows without that one
+    migrations._known()
+
+    def config():
+        made = plain()
+        ours = Path(migrations.__file__).parent / "versions"
+        made.set_main_option("version_locations", os.pathsep.join([str(ours), str(folder)]))
+        return made
+
+    def add(change):
+        (folder / "next.py").write_text(NEXT.format(last=last, change=change))
+        monkeypatch.setattr(migrations, "_config", config)
+        return folder
+
+    return add
+
+
+# What a process does that migrates with a migration more than there is.
+PROCESS = """
+import os, sys
+from pathlib import Path
+from sqlalchemy import create_engine
+from customer_orders import main, migrations
+
+plain = migrations._config
+
+
+def config():
+    made = plain()
+    ours = Path(migrations.__file__).parent / "versions"
+    made.set_main_option("version_locations", os.pathsep.join([str(ours), sys.argv[2]]))
+    return made
+
+
+migrations._config = config
+app = main({}, **{
+    "app.public_url": "http://127.0.0.1:6543", "sqlalchemy.url": sys.argv[1], "jwt.private_key": sys.stdin.readline()
+})
+migrations.upgrade(app.registry.database.engine)
+"""
+
+
+def test_one_that_is_killed_in_the_middle_leaves_the_database_as_it_was(new_database, database_kind, next_migration):
+    url = new_database(database_kind, migrated=True)
+    last = migrations.head()
+    folder = next_migration(
+        "op.add_column('customers', sa.Column('later', sa.Integer()));"
+        "op.execute('DELETE FROM alembic_version');"
+        "print('in the middle', flush=True);"
+        "__import__('sys').stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS, url, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=unmeasured() | {"PYTHONWARNINGS": "ignore"},
+        text=True,
+    )
+    process.stdin.write(f"{secrets.token_urlsafe(64)}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "in the middle\n"
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
+    for pipe in (process.stdin, process.stdout):
+        pipe.close()
+    app = application({}, **settings_for(url))
+    engine = app.registry.database.engine
+    assert (revision(engine), "later" in columns(engine)) == (last, False)
+    next_migration("op.add_column('customers', sa.Column('later', sa.Integer()))")
+    migrations.upgrade(engine)
+    assert (revision(engine), "later" in columns(engine)) == ("next", True)
+    engine.dispose()
+
+
+# -- whether there is something to do -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("at", "status", "said"),
+    [
+        ("0001", 3, "at 0001, and this version needs 0.*run `customer-orders db upgrade`"),
+        (None, 0, r"at 0\d+\.$"),
+        ("later", 0, "at later, which is newer than this version"),
+    ],
+)
+def test_check_tells_by_its_status_whether_an_upgrade_is_needed(
+    new_database, database_kind, write_ini, at, status, said
+):
+    url = new_database(database_kind, migrated=True)
+    if at:
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :at"), {"at": at})
+        engine.dispose()
+    done = CliRunner().invoke(main, ["db", "check", "-c", write_ini(url)])
+    assert done.exit_code == status
+    assert re.search(said, done.stdout)
+
+
+def test_check_tells_of_an_empty_database_too(new_database, database_kind, write_ini):
+    done = CliRunner().invoke(main, ["db", "check", "-c", write_ini(new_database(database_kind))])
+    assert done.exit_code == 3
+    assert "at nothing" in done.stdout
+
+
+# -- steps --------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_is_made_while_others_write(new_database, next_migration, client_of):
+    app = application({}, **settings_for(new_database("postgresql", migrated=True)))
+    next_migration("steps.create_index('ix_customers_username', 'customers', ['username'])")
+    client, other = client_of(app), create_engine(app.registry.database.url)
+    with other.connect() as writing:
+        # a transaction that wrote, and goes on: with a plain CREATE INDEX nobody else could write meanwhile
+        writing.execute(text("UPDATE customers SET language = 'en'"))
+        failed = []
+
+        def upgrade():
+            try:
+                # it waits for longer than it would for a lock that keeps others out
+                migrations.upgrade(other, patience=Patience(1, 1))
+            except Blocked as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=upgrade)
+        thread.start()
+
+        def waits():
+            with app.registry.database.engine.connect() as connection:
+                found = text(
+                    "SELECT clock_timestamp() - query_start > '2 s' FROM pg_stat_activity WHERE query LIKE "
+                    "'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'"
+                )
+                return connection.execute(found).scalar()
+
+        wait_for(waits, "CREATE INDEX CONCURRENTLY waits")
+        factories.customer(client)
+        writing.commit()
+    thread.join(60)
+    assert failed == []
+    assert [one["name"] for one in inspect(other).get_indexes("customers") if one["name"] == "ix_customers_username"]
+    assert revision(other) == "next"
+    app.registry.database.engine.dispose()
+    other.dispose()
+
+
+def test_an_index_that_was_left_half_made_is_made_anew(new_database, next_migration, database_kind):
+    app = application({}, **settings_for(new_database(database_kind, migrated=True)))
+    engine = app.registry.database.engine
+    next_migration("steps.create_index('ix_customers_username', 'customers', ['username'])")
+    if database_kind == "postgresql":
+        with engine.begin() as connection:
+            connection.execute(text("CREATE INDEX ix_customers_username ON customers (username)"))
+            connection.execute(
+                text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_customers_username'::regclass")
+            )
+    migrations.upgrade(engine)
+    with engine.connect() as connection:
+        if database_kind == "postgresql":
+            valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_customers_username'::regclass")
+            assert connection.execute(valid).scalar_one()
+    assert [one["name"] for one in inspect(engine).get_indexes("customers") if one["name"] == "ix_customers_username"]
+    engine.dispose()
