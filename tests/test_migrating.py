@@ -124,13 +124,13 @@ def test_requests_are_served_while_a_migration_cannot_go_on(new_database, client
             happened.append(factories.order(client, customer=customer)["id"])
 
     asking = threading.Thread(target=place_orders)
-    with reading(other), pytest.raises(Blocked):
-        asking.start()
-        try:
+    asking.start()
+    try:
+        with reading(other), pytest.raises(Blocked):
             migrations.upgrade(other, patience=Patience(1, 3), tell=happened.append)
-        finally:
-            over.set()
-            asking.join(60)
+    finally:
+        over.set()
+        asking.join(60)
     TestApp(app).get("/readyz", status=200)
     migrations.upgrade(other)
     assert "later" in columns(other)
