@@ -71,6 +71,7 @@ FIELDS: dict[str, dict[str, Shown]] = {
     # that it was done says it all
     "notification": {},
     "session": {},
+    "database": {},
     # what was refused: see refusals.py
     "access": {"code": V, "operation": V, "id": V},
     "sign_in": {"code": V, "operation": V, "provider": V},

@@ -7,7 +7,8 @@ from typing import Any
 import click
 from alembic.util import CommandError
 
-from customer_orders import grants, migrations
+from customer_orders import grants, migrations, restoring
+from customer_orders.auth import api_keys
 from customer_orders.cli.base import with_registry
 from customer_orders.db import make_folder
 from customer_orders.migrations.locks import Patience
@@ -64,6 +65,32 @@ def check(registry: Any) -> None:
         click.echo(f"{at}, and this version needs {migrations.head()}: run `customer-orders db upgrade`.")
         raise click.exceptions.Exit(UPGRADE_NEEDED)
     click.echo(f"{at}, which is newer than this version ({migrations.head()})." if state.ahead else f"{at}.")
+
+
+@db.command("restored")
+@with_registry
+@click.option(
+    "--skip-ids",
+    type=click.IntRange(0, 10**12),
+    default=100_000,
+    show_default=True,
+    help="Ids of each table to leave out: more than were given since the backup was taken.",
+)
+@click.confirmation_option(prompt="Was a backup put back into this database, and does nothing run on it yet?")
+def say_restored(registry: Any, skip_ids: int) -> None:
+    """After restoring a backup, before anything runs on it: have nothing sent twice, and no id given twice.
+
+    What it has yet to send may have been sent since it was taken, and becomes unknown (reason: restored). Everybody
+    has to sign in again. Needs the role that owns the tables. See docs/backups.md, also for what is left to do by hand.
+    """
+    with registry.database.transaction() as session:
+        done = restoring.make_fit(session, section(registry, "notifications"), skip_ids=skip_ids)
+        keys = len(api_keys.list_keys(session))
+    click.echo(f"Messages that may have been sent since the backup: {done.doubted}, unknown (restored) from now on")
+    click.echo(f"Sessions that were ended: {done.signed_out}")
+    click.echo(f"Ids of each table that are left out: {skip_ids}")
+    if keys:
+        click.echo(f"API keys: {keys}. Whichever was revoked since the backup is good again: see `api-keys list`")
 
 
 @db.command("grants")

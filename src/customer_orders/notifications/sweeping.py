@@ -21,8 +21,11 @@ log = logging.getLogger(__name__)
 
 # Rows that are changed in one transaction.
 SWEPT = 500
-# Why a message that may have been sent is not sent again: it may end every process, or nobody wants it any more.
-NEVER_AGAIN = ("abandoned", "order_deleted", "order_cancelled", "anonymized")
+# Why it is unknown what became of a message that a backup says is to be sent.
+RESTORED = "restored"
+# Why a message that may have been sent is not sent again: it may end every process, nobody wants it any more, or it
+# may have been sent since the backup.
+NEVER_AGAIN = ("abandoned", "order_deleted", "order_cancelled", "anonymized", RESTORED)
 
 
 def overdue(session: Session, settings: Section) -> bool:
