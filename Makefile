@@ -15,7 +15,7 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test storms fuzz canary bench-outbox screenshots lint format constraints clean check-python
+.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots lint format constraints clean check-python
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ storms: $(VENV)/test.stamp ## Run the tests of many clients at once in their ful
 
 fuzz: $(VENV)/test.stamp ## Run schemathesis with every check and three seeds on both databases (minutes).
 	@STORMS=full $(BIN)/python -m pytest -q -rsP tests/test_fuzz.py
+
+restore-drill: $(VENV)/test.stamp ## Back up a shop of 4,000 orders while it sells, restore it by docs/backups.md, and use it (minutes).
+	@DRILL=full $(BIN)/python -m pytest -q -rs -s tests/test_backups.py
 
 canary: export PYTHONPATH := tests
 canary: $(VENV)/test.stamp $(VENV)/openid.stamp ## Run every test, then look for numbers, tokens, keys, codes and secrets in all that was logged.

@@ -116,11 +116,11 @@ def test_no_id_and_no_tag_is_given_twice(deployment, restored):
     assert later["notification"]["id"] > highest["notifications"] + 5000
     # a table without a row had some since, perhaps
     with app.registry.database.transaction() as session:
-        session.execute(
-            text("INSERT INTO external_identities (user_id, provider, subject, created_at) VALUES (1, 'x', 'y', :at)"),
-            {"at": "2030-01-01 00:00:00+00:00"},
+        insert = (
+            "INSERT INTO delivery_reports (notifier, reference, status, received_at) VALUES ('x', 'y', 'sent', :at)"
         )
-        assert session.scalar(text("SELECT max(id) FROM external_identities")) > 5000
+        session.execute(text(insert), {"at": "2030-01-01 00:00:00+00:00"})
+        assert session.scalar(text("SELECT max(id) FROM delivery_reports")) > 5000
     assert client.get(f"/api/orders/{order['id']}").headers["ETag"] != tag
     # a change after the backup, and one after restoring it, have two tags
     client.patch_json(f"/api/orders/{order['id']}", {"item": "Cake"}, headers={"If-Match": tag}, status=412)
