@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,9 @@ from conftest import settings_for
 from customer_orders import main as application
 from customer_orders import migrations
 from customer_orders.cli import main
+from customer_orders.migrations import steps
 from customer_orders.migrations.locks import LOCK, Blocked, Patience
-from serving import unmeasured, wait_for
+from serving import ROOT, unmeasured, wait_for
 
 BEFORE = "0006"
 
@@ -364,4 +366,44 @@ def test_an_index_that_was_left_half_made_is_made_anew(new_database, next_migrat
             valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_customers_username'::regclass")
             assert connection.execute(valid).scalar_one()
     assert [one["name"] for one in inspect(engine).get_indexes("customers") if one["name"] == "ix_customers_username"]
+    engine.dispose()
+
+
+def steps_of_the_page():
+    """The migrations that docs/migrations.md shows, in their order."""
+    page = (ROOT / "docs" / "migrations.md").read_text()
+    shown = re.findall(r"(?m)^    def upgrade\(\) -> None:\n((?:        .+\n)+)", page)
+    return [textwrap.dedent(one).strip() for one in shown]
+
+
+def test_the_steps_of_the_page_work_on_a_table_with_rows(new_database, database_kind, next_migration, monkeypatch):
+    """Each of them twice: a migration that was ended in the middle begins anew."""
+    monkeypatch.setattr(steps, "BATCH", 2)
+    app = application({}, **settings_for(new_database(database_kind, migrated=True)))
+    engine = app.registry.database.engine
+    insert = text(
+        "INSERT INTO customers (username, phone_number, metadata, sms_opt_out, created_at, updated_at) "
+        "VALUES ('Amina', '+254700000001', '{}', :out, :at, :at)"
+    )
+    with engine.begin() as connection:
+        for out in (True, False, False, True, False):
+            connection.execute(insert, {"out": out, "at": "2030-01-01 00:00:00+00:00"})
+    shown = steps_of_the_page()
+    assert len(shown) == 4
+    last = migrations.head()
+    for change in shown:
+        next_migration(change)
+        for _ in range(1 if "op." in change or ("create_index" in change and database_kind == "sqlite") else 2):
+            migrations.upgrade(engine)
+            with engine.begin() as connection:
+                connection.execute(text("UPDATE alembic_version SET version_num = :last"), {"last": last})
+    with engine.connect() as connection:
+        tiers = connection.execute(text("SELECT tier FROM customers ORDER BY id")).scalars().all()
+    assert tiers == [0, 1, 1, 0, 1]
+    (column,) = [one for one in inspect(engine).get_columns("customers") if one["name"] == "tier"]
+    assert not column["nullable"]
+    assert [one["column_names"] for one in inspect(engine).get_indexes("customers") if "tier" in one["name"]] == [
+        ["tier", "id"]
+    ]
+    assert [one["name"] for one in inspect(engine).get_check_constraints("customers")] == []
     engine.dispose()

@@ -1,22 +1,20 @@
-"""Steps for migrations that nobody has to wait for."""
+"""Steps for migrations that keep nobody waiting on PostgreSQL; see docs/migrations.md for when to take which.
+
+Each commits as it goes, and what came before it in the migration too; so let it be all that the migration does. A
+migration that was ended in the middle begins anew, which does no harm to what is done already.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+import sqlalchemy as sa
 from alembic import op
 
-
-def create_index(name: str, table: str, columns: Sequence[str], *, unique: bool = False) -> None:
-    """Make an index while others go on writing, on PostgreSQL; one that an earlier try left half made goes first.
-
-    What comes before in the migration is committed by then, so let this be all that it does.
-    """
-    with outside_transaction() as postgresql:
-        if postgresql:
-            op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
-        op.create_index(name, table, columns, unique=unique, postgresql_concurrently=postgresql)
+# Rows that are filled, and locked, at a time.
+BATCH = 1000
 
 
 @contextmanager
@@ -34,3 +32,43 @@ def outside_transaction() -> Iterator[bool]:
         op.execute("SET lock_timeout = 0")
         yield True
         op.execute("SELECT set_config('lock_timeout', current_setting('migrations.lock_timeout'), false)")
+
+
+def create_index(name: str, table: str, columns: Sequence[str], *, unique: bool = False) -> None:
+    """Make an index while others go on writing; one that an earlier try left half made goes first."""
+    with outside_transaction() as postgresql:
+        if postgresql:
+            op.drop_index(name, table, if_exists=True, postgresql_concurrently=True)
+        op.create_index(name, table, columns, unique=unique, postgresql_concurrently=postgresql)
+
+
+def backfill(table: str, column: str, value: Any) -> None:
+    """Put ``value``, or an expression of SQL, where a column is null, some rows at a time."""
+    rows = sa.table(table, sa.column("id"), sa.column(column))
+    last = 0
+    with outside_transaction():
+        while ids := _empty(rows, column, last):
+            op.execute(sa.update(rows).where(rows.c.id.in_(ids)).values({column: value}))
+            last = ids[-1]
+
+
+def _empty(rows: Any, column: str, last: int) -> Sequence[int]:
+    found = sa.select(rows.c.id).where(rows.c.id > last, rows.c[column].is_(None)).order_by(rows.c.id).limit(BATCH)
+    ids: Sequence[int] = op.get_bind().execute(found).scalars().all()
+    return ids
+
+
+def set_not_null(table: str, column: str, kind: Any) -> None:
+    """Let no row have null in a column of this type any more; nobody is kept out while each row is looked at."""
+    if op.get_context().dialect.name != "postgresql":
+        with op.batch_alter_table(table, table_kwargs={"sqlite_autoincrement": True}) as batch:
+            batch.alter_column(column, existing_type=kind, nullable=False)
+        return
+    name = f"{table}_{column}_not_null_yet"
+    op.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")
+    op.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} CHECK ({column} IS NOT NULL) NOT VALID")
+    with outside_transaction():
+        op.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+    # it believes the constraint
+    op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL")
+    op.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
