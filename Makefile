@@ -80,7 +80,7 @@ storms: $(VENV)/test.stamp ## Run the tests of many clients at once in their ful
 fuzz: $(VENV)/test.stamp ## Run schemathesis with every check and three seeds on both databases (minutes).
 	@STORMS=full $(BIN)/python -m pytest -q -rsP tests/test_fuzz.py
 
-restore-drill: $(VENV)/test.stamp ## Back up a shop of 4,000 orders while it sells, restore it by docs/backups.md, and use it (minutes).
+restore-drill: $(VENV)/test.stamp ## Back up a shop of 2,000 orders while it sells, restore it by docs/backups.md, and use it (minutes).
 	@DRILL=full $(BIN)/python -m pytest -q -rs -s tests/test_backups.py
 
 canary: export PYTHONPATH := tests

@@ -36,7 +36,7 @@ from customer_orders.settings import section
 from serving import BIN, ROOT, unmeasured, wait_for
 
 FULL = os.environ.get("DRILL") == "full"
-CUSTOMERS, ORDERS = (400, 4000) if FULL else (10, 60)
+CUSTOMERS, ORDERS = (200, 2000) if FULL else (10, 60)
 PAGE = ROOT / "docs" / "backups.md"
 ROLE = "orders_app"
 # Nobody in a drill waits for long.
