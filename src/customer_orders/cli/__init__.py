@@ -10,7 +10,7 @@ import click
 from alembic.util import CommandError
 
 from customer_orders import grants, migrations, production, retention
-from customer_orders.cli import access
+from customer_orders.cli import access, doctor
 from customer_orders.cli.base import with_registry
 from customer_orders.db import make_folder
 from customer_orders.notifications.wakeup import Listener
@@ -28,6 +28,7 @@ def main() -> None:
 
 for group in (access.token, access.user, access.keys, access.machines):
     main.add_command(group)
+main.add_command(doctor.examine)
 
 
 @main.group("db")

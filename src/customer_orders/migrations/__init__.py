@@ -39,6 +39,13 @@ def head() -> str:
     return revision
 
 
+def knows(revision: str) -> bool:
+    """Whether this code has the revision; else a newer one made it."""
+    from alembic.script import ScriptDirectory
+
+    return any(each.revision == revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
 def current(connection: Connection) -> str | None:
     """The revision that the database has; None for an empty one."""
     if not inspect(connection).has_table("alembic_version"):
