@@ -103,8 +103,9 @@ def _get(url: str, path: str, shown: str) -> Answer:
     host = parts.hostname or ""
     try:
         socket.getaddrinfo(host, parts.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise CheckFailed(f"No address is known of {host}: {error.strerror}.", remedy=MEND) from error
+    # a label that is too long is a UnicodeError
+    except (OSError, UnicodeError) as error:
+        raise CheckFailed(f"No address is known of {host}.", remedy=MEND) from error
     made = (
         HTTPSConnection(host, parts.port, timeout=TIMEOUT, context=ssl.create_default_context())
         if parts.scheme == "https"
