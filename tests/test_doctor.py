@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
 import secrets
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable
@@ -27,17 +29,18 @@ from plaster import loaders
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from conftest import STAGE
 from customer_orders import grants, main, migrations
 from customer_orders.auth.services import grant, local_user
 from customer_orders.cli import main as command
-from customer_orders.doctor import CORE, ONLINE, data
+from customer_orders.doctor import ONLINE, data
 from customer_orders.interfaces import CheckFailed
 from customer_orders.notifications.models import Channel, Notification
 from customer_orders.settings import MASK, variable
-from loopback import Answer, hang, provider, reset, unused_url
+from loopback import Answer, authority, provider, reset, unused_url
 from quotas import GENEROUS
 from serving import BIN, ROOT
+
+__all__ = ["authority"]
 
 WELL = {"UserData": {"balance": "KES 1785.5000"}}
 # What SQLite has no counterpart of.
@@ -74,8 +77,8 @@ def listening(app: Any, url: str):
 class Deployment:
     """A deployment in which all is well, until a test breaks it.
 
-    ``settings`` are written into its INI; ``secrets`` into files that only its owner reads; ``environ`` is what else the
-    environment holds. ``sms`` is Africa's Talking, ``google`` the identity provider: real servers on loopback.
+    ``settings`` are written into its INI; ``secrets`` into files that only its owner reads; ``environ`` is what
+    else the environment holds. ``sms`` is Africa's Talking, ``google`` the identity provider: real servers on loopback.
     """
 
     def __init__(self, kind: str, folder: Path, sms: Any, google: Any, new_database: Any, monkeypatch: Any) -> None:
@@ -216,9 +219,7 @@ def _installed_once():
 
 @pytest.fixture(scope="module")
 def certificate(authority):
-    """Makes the server's side of TLS on loopback."""
-    import ssl
-
+    """The server's side of TLS on loopback."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
@@ -383,15 +384,19 @@ def role_of_the_owner(shop):
     shop.settings["sqlalchemy.url"] = shop.owner
 
 
-@broken("database_encoding", "keeps SQL_ASCII", kinds=POSTGRESQL)
-def ascii_only(shop):
-    name = f"ascii_{secrets.token_hex(6)}"
+def encoded(shop, encoding):
+    """Moves a deployment to a database of another encoding."""
+    name = f"encoded_{secrets.token_hex(6)}"
     engine = create_engine(shop.owner, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        made = f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        made = f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
         connection.execute(text(made))
     engine.dispose()
     shop.settings["sqlalchemy.url"] = make_url(shop.owner).set(database=name).render_as_string(hide_password=False)
+
+
+broken("database_encoding", "keeps SQL_ASCII", kinds=POSTGRESQL)(lambda shop: encoded(shop, "SQL_ASCII"))
+broken("database_encoding", "keeps LATIN1", kinds=POSTGRESQL)(lambda shop: encoded(shop, "LATIN1"))
 
 
 def skew(seconds):
@@ -605,7 +610,7 @@ def test_every_check_is_in_the_table_of_the_documentation(well):
     assert rows == [check["name"] for check in well[1]["checks"]]
 
 
-def test_a_redis_that_answers_and_keys_in_a_ring_are_well(deploy):
+def test_the_key_that_signs_is_told_by_its_kid(deploy):
     shop = deploy("sqlite")
     shop.secrets["jwt.private_key"] = f"k1:{secrets.token_urlsafe(64)} k2:{secrets.token_urlsafe(64)}"
     assert shop.check("signing_key")["found"] == "k1 signs with HS512; 1 more verify."
@@ -701,8 +706,6 @@ def test_a_check_is_chosen_by_its_name_or_its_plugin(deploy):
 @pytest.fixture
 def script():
     """What the checks of the plugin `checked` do."""
-    import importlib
-
     script = importlib.import_module("checked").SCRIPT
     yield script
     script.does.clear()

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from customer_orders import db, grants, migrations
 from customer_orders.auth.models import User
 from customer_orders.checks import Skipped
-from customer_orders.doctor.deployment import Deployment
+from customer_orders.doctor.deployment import UTF_8, Deployment
 from customer_orders.interfaces import CheckFailed
 from customer_orders.notifications import channels
 from customer_orders.notifications.models import Notification, Status
@@ -91,7 +91,7 @@ def check_encoding(deployment: Deployment) -> str:
     if encoding != "UTF8":
         raise CheckFailed(
             f"The database keeps {encoding}: names and texts with other characters are refused.",
-            remedy="Make one with ENCODING 'UTF8', and restore a dump into it.",
+            remedy=UTF_8,
         )
     return "The database keeps UTF-8."
 

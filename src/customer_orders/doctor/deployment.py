@@ -23,6 +23,7 @@ from customer_orders.interfaces import CheckFailed
 from customer_orders.plugins import Registered
 from customer_orders.settings import Section, Sections, Setting
 
+UTF_8 = "Make one with ENCODING 'UTF8', and restore a dump into it."
 # Shorter words are no secrets, and to hide them would hide what is said.
 SHORTEST = 8
 
@@ -148,6 +149,9 @@ class Deployment:
             except DBAPIError as error:
                 remedy = "Is it running, and is sqlalchemy.url right?"
                 self.blocked("database", f"The database cannot be reached: {_sentence(error)}", remedy)
+            except TypeError:
+                # the driver hands out bytes, which no SQLAlchemy can connect with
+                self.blocked("database", "The database keeps SQL_ASCII: texts of nobody knows which encoding.", UTF_8)
             try:
                 yield session
             except DBAPIError as error:
