@@ -71,6 +71,11 @@ def _currency(node: colander.SchemaNode, value: str) -> None:
         raise colander.Invalid(node, f"is {value!r}; write an ISO 4217 code, such as KES")
 
 
+def _commit(node: colander.SchemaNode, value: str) -> None:
+    if not re.fullmatch("[0-9a-f]{7,64}", value):
+        raise colander.Invalid(node, f"is {value!r}; write a commit as `git rev-parse HEAD` prints it")
+
+
 class Top(colander.MappingSchema):
     """Settings without a section."""
 
@@ -100,6 +105,12 @@ class App(colander.MappingSchema):
         "a Unix socket. These alone are believed about where a request comes from (X-Forwarded-For).",
         missing=(),
         validator=_proxies,
+    )
+    commit = node(
+        colander.String(),
+        "The commit that this was built from, for GET /api/version; the build tells it by the variable. Blank: none.",
+        missing=None,
+        validator=_commit,
     )
 
 
