@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from customer_orders import migrations
 from customer_orders.api import NO_PERMISSION_REQUIRED, Service
 from customer_orders.api.problems import respond
+from customer_orders.api.requests import DRAINING
 
 # a probe that is told to come back later would have the process restarted
 livez = Service("livez", "/livez", limited_as=None)
@@ -23,7 +24,9 @@ def live(request: Any) -> dict[str, str]:
 
 @readyz.get(permission=NO_PERMISSION_REQUIRED, query=None)
 def ready(request: Any) -> Any:
-    """The database answers and has the schema of this code."""
+    """The database answers and has the schema of this code, and the server is not about to stop."""
+    if request.environ.get(DRAINING):
+        return respond(request, "unavailable", "About to stop: draining.", checks={"server": "draining"})
     checks = {"database": "ok", "migrations": "ok"}
     try:
         current = migrations.current(request.dbsession.connection())
