@@ -33,8 +33,8 @@ class Asked:
 class Load:
     """Callers, half of them on connections that are kept, the others with a new one for each request.
 
-    Each reads, then adds a customer, and every so often has it take ``slow`` seconds (see stage/unhurried.py). What was
-    answered with 503 is asked again with the same Idempotency-Key, as a careful client does.
+    Each reads, then adds a customer. Two of four have some of it take ``slow`` seconds (see stage/unhurried.py). What
+    was answered with 503 is asked again with the same Idempotency-Key, as a careful client does.
     """
 
     def __init__(self, url: str, headers: dict[str, str], callers: int, slow: float = 0) -> None:
@@ -46,10 +46,11 @@ class Load:
     def _call(self, number: int) -> None:
         with requests.Session() as kept:
             turn = 0
-            while not self._stopping.is_set():
+            caller = kept if number % 2 else requests
+            # the machine is not theirs alone
+            while not self._stopping.wait(0.02):
                 turn += 1
-                caller = kept if number % 2 else requests
-                take = str(self.slow if (turn + number) % 4 == 0 else 0)
+                take = str(self.slow if number % 4 < 2 and turn % 2 else 0)
                 self._ask(caller, "GET", None, {"X-Take": take})
                 name = secrets.token_hex(8)
                 told = {"X-Take": take, "Idempotency-Key": name}

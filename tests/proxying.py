@@ -22,12 +22,16 @@ CONFIGURATION = ROOT / "deploy" / "haproxy.cfg"
 # Debian has it where the path of people other than root does not lead
 HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
 
-LINE = re.compile(r'(\S+) \S+ "(\w*)" "(\S*)" (-?\d+) \d+ bytes (\d+) ms .* (\S+) (..) request (\S+)')
+LINE = re.compile(r'(\S+) \S+ "(\w*)" "(\S*)" (-?\d+) \d+ bytes (\d+) ms .* (\S+) retries (\S+) .. request (\S+)')
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A request as the proxy logs it; ``server`` is ``<NOSRV>`` where none got it."""
+    """A request as the proxy logs it.
+
+    :param server: ``<NOSRV>`` where none got it.
+    :param retries: ``0`` where the first server that was tried took it in; ``+`` before it: another one did.
+    """
 
     begun: datetime
     ended: datetime
@@ -35,6 +39,7 @@ class Logged:
     path: str
     status: int
     server: str
+    retries: str
     request_id: str
 
     @property
@@ -90,10 +95,10 @@ class Proxy:
     def logged(self) -> list[Logged]:
         """The requests so far."""
         found = []
-        for ended, method, path, status, took, server, _, request_id in LINE.findall(self.log.read_text()):
+        for ended, method, path, status, took, server, retries, request_id in LINE.findall(self.log.read_text()):
             at = datetime.fromisoformat(ended)
             begun = at - timedelta(milliseconds=int(took))
-            found.append(Logged(begun, at, method, path, int(status), server, request_id))
+            found.append(Logged(begun, at, method, path, int(status), server, retries, request_id))
         return found
 
     def end(self) -> None:

@@ -314,4 +314,6 @@ def _stop(proxy, server, name, load):
     assert [one for one in under_way if one.took >= 2]
     seen = len(load.asked)
     wait_for(lambda: len(load.asked) > seen + 20, "the other serves")
+    # the proxy knew before the server refused: nothing had to be tried again
+    assert {one.retries for one in proxy.logged()} == {"0"}
     assert _through(proxy, name, ended) == []
