@@ -10,6 +10,7 @@ from customer_orders import checks as checking
 from customer_orders import migrations
 from customer_orders.api import NO_PERMISSION_REQUIRED, Service
 from customer_orders.api.problems import respond
+from customer_orders.api.requests import DRAINING
 
 # Seconds in which the checks that were registered have to end, all together.
 SECONDS = 1
@@ -29,10 +30,12 @@ def live(request: Any) -> dict[str, str]:
 
 @readyz.get(permission=NO_PERMISSION_REQUIRED, query=None)
 def ready(request: Any) -> Any:
-    """The database answers and has all that this code needs, and nothing else that was registered speaks against it.
+    """The database answers and has all that this code needs; nothing speaks against it, and the server does not stop.
 
     A schema that a newer version has migrated is fit, or a rolling deployment would take every old process out at once.
     """
+    if request.environ.get(DRAINING):
+        return respond(request, "unavailable", "About to stop: draining.", checks={"server": "draining"})
     checks = {"database": "ok", "migrations": "ok"}
     try:
         schema = migrations.state(request.dbsession.connection())

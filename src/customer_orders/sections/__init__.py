@@ -215,6 +215,12 @@ class Server(colander.MappingSchema):
         Number(1, 300), "Seconds in which a request's head has to come, or the connection is closed.", missing=15
     )
     header_bytes = node(Number(8192, 1048576), "Largest head of a request, in bytes.", missing=32768)
+    unready_seconds = node(
+        Number(0, 3600),
+        "Seconds for which, told to stop, it takes requests in while /readyz says that it is draining: as long as the "
+        "proxies in front need to notice. A second SIGTERM, or SIGINT, cuts them short.",
+        missing=0,
+    )
     drain_seconds = node(
         Number(1, 3600), "Seconds that requests under way have to finish when it is told to stop.", missing=30
     )
