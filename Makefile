@@ -15,7 +15,7 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots lint format constraints clean check-python
+.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots lint format constraints clean check-python lint-deploy
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,21 @@ lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter, bandit, zizmor.
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src $(wildcard plugins/*/src)
 	@$(BIN)/zizmor --quiet --offline --persona auditor .github
+
+# in an environment of its own: it pins what is pinned otherwise here
+CHECKOV := 3.3.30
+$(VENV)/checkov-$(CHECKOV).stamp: | $(VENV)/test.stamp
+	@echo "Adding checkov, apart (half a minute, the first time) ..."
+	@$(PYTHON) -m venv $(VENV)/checkov
+	@$(VENV)/checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov==$(CHECKOV)
+	@touch $@
+
+lint-deploy: $(VENV)/test.stamp $(VENV)/checkov-$(CHECKOV).stamp ## What deploys: terraform fmt, checkov, check-jsonschema.
+	@if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive terraform; \
+		else echo "There is no terraform here, and so nobody looks at the format of terraform/."; fi
+	@$(VENV)/checkov/bin/checkov --quiet --compact --skip-download --framework terraform --directory terraform
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 
 format: $(VENV)/test.stamp ## Format the code.
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -70,8 +70,11 @@ def test_production_ini_boots_with_what_it_says_must_be_set(monkeypatch):
     TestApp(app).get("/livez", status=200)
     assert app.registry.sections["auth"].default_role == "none"
     assert app.registry.plugins.by_plugin == {
-        "google": ["identity provider google"],
-        "africastalking": ["notifier africastalking"],
+        "google": [
+            "identity provider google",
+            *(f"doctor check google.{name}" for name in ("discovery", "clock", "client")),
+        ],
+        "africastalking": ["notifier africastalking", "doctor check africastalking.account"],
     }
     assert isinstance(app.registry.dispatcher, WorkerDispatcher)
 

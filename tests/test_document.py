@@ -66,6 +66,7 @@ OPERATIONS = {
     ("/notifications/{id}/resend", "post"): ("notifications_resend", True, "200"),
     ("/", "get"): ("root_read", False, "200"),
     ("/stats", "get"): ("stats_read", True, "200"),
+    ("/version", "get"): ("version_read", True, "200"),
     ("/audit/", "get"): ("audit_list", True, "200"),
     ("/customers/{id}/events", "get"): ("customers_events", True, "200"),
     ("/orders/{id}/events", "get"): ("orders_events", True, "200"),

@@ -24,12 +24,12 @@ from serving import wait_for
 
 @pytest.fixture
 def print_grants(tmp_path):
-    """What the command prints for the database of a URL: ``print_grants(url, role)``."""
+    """What the command prints for the database of a URL: ``print_grants(url, role)``; with ``--apply`` what it does."""
 
-    def run(url, role, *, status=0):
+    def run(url, role, *more, status=0):
         lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings_for(url).items())
         (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
-        command = ["db", "grants", "--role", role, "-c", str(tmp_path / "orders.ini")]
+        command = ["db", "grants", "--role", role, "-c", str(tmp_path / "orders.ini"), *more]
         result = CliRunner().invoke(main, command, catch_exceptions=False)
         assert result.exit_code == status, result.output
         return result
@@ -68,6 +68,28 @@ def admin(as_role):
     client = TestApp(as_role)
     client.authorization = ("Bearer", as_role.registry.access_tokens.create_token(str(user_id)))
     return client
+
+
+def test_applied_it_is_the_same_as_printed_and_run(new_database, print_grants):
+    url = new_database("postgresql", migrated=True)
+    # what has to be quoted, or is special to a driver
+    role = f'app "%s:x {secrets.token_hex(4)}'
+    owner = create_engine(url)
+    with owner.connect() as connection:
+        quote = owner.dialect.identifier_preparer.quote
+        connection.exec_driver_sql(f"CREATE ROLE {quote(role)} LOGIN")
+        connection.commit()
+        asked = text(
+            "SELECT table_name, privilege_type FROM information_schema.role_table_grants WHERE grantee = :role"
+        )
+        for _ in range(2):
+            print_grants(url, role, "--apply")
+            given = {tuple(row) for row in connection.execute(asked, {"role": role})}
+            connection.rollback()
+            assert {what for table, what in given if table == "audit_entries"} == {"SELECT", "INSERT"}
+            assert {what for table, what in given if table == "orders"} == {"SELECT", "INSERT", "UPDATE", "DELETE"}
+            assert ("alembic_version", "SELECT") in given
+    owner.dispose()
 
 
 def test_the_application_works_with_what_the_script_gives(as_role, admin):

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
+from importlib.metadata import version
+
 import pytest
+from pyramid.config import Configurator
+from pyramid.exceptions import ConfigurationConflictError, ConfigurationError
 from sqlalchemy import text
 from webtest import TestApp
 
 from conftest import settings_for
 from customer_orders import main, migrations
-from serving import free_port
+from customer_orders.interfaces import CheckFailed
+from customer_orders.settings import InvalidSettings
+from serving import free_port, wait_for
+
+
+def raising(error):
+    """A function that raises the error, whatever it is called with."""
+
+    def call(*_, **__):
+        raise error
+
+    return call
 
 
 def away(kind: str) -> str:
@@ -87,3 +104,136 @@ def test_everything_else_says_that_the_database_is_away(start, database_kind):
     answer = TestApp(app).get("/api/orders/", headers={"Authorization": f"Bearer {token}"}, status=503)
     assert answer.json["code"] == "unavailable"
     assert answer.headers["Retry-After"]
+
+
+# -- checks that plugins, and the dispatcher, add -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checked_app(make_app):
+    """An application with a plugin that has checks."""
+    return make_app("sqlite", plugins="scripted checked")
+
+
+@pytest.fixture
+def checks(checked_app):
+    """What these checks do, by name; and by ``ask()`` what /readyz tells."""
+    # it is the module that the plugin was loaded from
+    script = importlib.import_module("checked").SCRIPT
+    script.ask = lambda status="*": TestApp(checked_app).get("/readyz", status=status)
+    yield script
+    script.does.clear()
+
+
+def test_what_plugins_add_is_told_by_their_names(checks):
+    expected = {"database": "ok", "migrations": "ok", "checked.thread": "ok", "checked.queue": "ok"}
+    assert checks.ask(200).json == {"status": "ok", "checks": expected}
+
+
+def test_a_check_that_fails_makes_the_process_not_ready(checks):
+    checks.does["queue"] = raising(CheckFailed("The queue is full.", remedy="Empty it."))
+    told = checks.ask(503).json
+    assert told["code"] == "unavailable"
+    assert (told["checks"]["checked.queue"], told["checks"]["checked.thread"]) == ("failed: The queue is full.", "ok")
+
+
+def test_a_warning_is_told_and_the_process_is_ready(checks):
+    checks.does["queue"] = raising(CheckFailed("The queue is long.", warning=True))
+    assert checks.ask(200).json["checks"]["checked.queue"] == "warning: The queue is long."
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyError])
+def test_a_check_that_is_broken_fails_by_its_name_and_tells_nothing_of_its_error(checks, caplog, error):
+    checks.does["thread"] = raising(error("hunter2 at +254713812939"))
+    answer = checks.ask(503)
+    said = f"failed: The check itself is broken: it raised {error.__name__}."
+    assert answer.json["checks"]["checked.thread"] == said
+    assert "hunter2" not in answer.text
+    assert "the check checked.thread is broken" in caplog.text
+
+
+def test_what_a_check_says_is_masked(checks):
+    checks.does["thread"] = raising(CheckFailed("Nothing for +254713812939, token=abcdefgh1234."))
+    text = checks.ask(503).text
+    assert "254713812939" not in text
+    assert "abcdefgh1234" not in text
+
+
+def test_a_check_that_hangs_fails_in_time_and_is_not_begun_again(checks):
+    goes_on, begun = threading.Event(), []
+
+    def hang():
+        begun.append(1)
+        goes_on.wait(60)
+
+    checks.does["thread"] = hang
+    for _ in range(2):
+        told = checks.ask(503).json["checks"]
+        assert told["checked.thread"] == "failed: The check did not end within 1 seconds."
+        assert told["checked.queue"] == "ok"
+    assert begun == [1]
+    goes_on.set()
+    checks.does.clear()
+    wait_for(lambda: checks.ask().status_int == 200, "the process is ready again")
+
+
+@pytest.mark.parametrize("kind", ["readiness", "doctor"])
+def test_two_checks_of_one_name_are_a_conflict(kind):
+    config = Configurator(settings=settings_for("sqlite:////nowhere/orders.sqlite"))
+    config.include("customer_orders.sections")
+    config.include("customer_orders.plugins")
+    add = getattr(config, f"add_{kind}_check")
+    add("one", str)
+    add("one", str)
+    with pytest.raises(ConfigurationConflictError, match=f"{kind} check"):
+        config.commit()
+
+
+@pytest.mark.parametrize(("name", "check"), [("Two Words", str), ("", str), ("a.b", str), ("one", "no callable")])
+def test_a_check_has_a_plain_name_and_is_callable(name, check):
+    config = Configurator(settings=settings_for("sqlite:////nowhere/orders.sqlite"))
+    config.include("customer_orders.sections")
+    config.include("customer_orders.plugins")
+    with pytest.raises(ConfigurationError, match="readiness check"):
+        config.add_readiness_check(name, check)
+
+
+# dying is what the thread is there for
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_process_whose_dispatcher_has_died_is_not_ready(make_app, database_kind):
+    app = make_app(database_kind, **{"notifications.dispatcher": "embedded"})
+    client = TestApp(app)
+    assert client.get("/readyz", status=200).json["checks"]["dispatcher"] == "ok"
+    # ends the thread that claims, as nothing that is handled does
+    app.registry.outbox.claim = raising(SystemExit())
+    app.registry.dispatcher.hint([1])
+    wait_for(lambda: client.get("/readyz", status="*").status_int == 503, "the thread has ended")
+    said = client.get("/readyz", status=503).json["checks"]["dispatcher"]
+    assert said == "failed: Threads of the dispatcher have died: outbox-claims."
+
+
+def test_a_process_whose_dispatcher_stops_is_not_ready(make_app):
+    app = make_app("sqlite", **{"notifications.dispatcher": "embedded"})
+    client = TestApp(app)
+    client.get("/readyz", status=200)
+    app.registry.dispatcher.stop()
+    assert "is stopping" in client.get("/readyz", status=503).json["checks"]["dispatcher"]
+
+
+# -- which code it is ---------------------------------------------------------------------------------------------
+
+
+def test_the_version_tells_the_commit_and_the_plugins(make_app, client_of):
+    commit = "4f1c2d9a7be03c5586d1f0a2b9e47c6d8a3f5e21"
+    told = client_of(make_app("sqlite", **{"app.commit": commit})).get("/api/version", status=200).json
+    plugins = [{"name": "scripted", "distribution": "scripted", "version": "1.0"}]
+    assert told == {"version": version("customer-orders"), "commit": commit, "plugins": plugins}
+
+
+def test_a_commit_that_nobody_tells_is_null(client):
+    assert client.get("/api/version").json["commit"] is None
+
+
+def test_a_commit_that_is_none_is_refused():
+    with pytest.raises(InvalidSettings, match=r"app\.commit .* write a commit"):
+        main({}, **settings_for("sqlite:////nowhere/orders.sqlite", **{"app.commit": "the newest"}))

@@ -46,6 +46,7 @@ METHODS = {
     "/api/stats": {"GET"},
     "/api/token/refresh": {"POST"},
     "/api/token/revoke": {"POST"},
+    "/api/version": {"GET"},
     "/api/{provider}-oauth2/callback/": {"GET"},
     "/api/{provider}-oauth2/redirect/": {"GET"},
     "/livez": {"GET"},
@@ -156,7 +157,7 @@ def test_its_links_lead_somewhere(anonymous):
     assert {"document", "sign_in", "problems", "customers", "orders", "notifications"} <= set(links)
     for name, url in links.items():
         assert url.startswith("http://127.0.0.1:6543/")
-        expected = 401 if name in ("customers", "orders", "notifications", "stats", "audit") else 200
+        expected = 401 if name in ("customers", "orders", "notifications", "stats", "audit", "version") else 200
         assert anonymous.get(url.removeprefix("http://127.0.0.1:6543"), status="*").status_int == expected, name
 
 
@@ -272,7 +273,7 @@ def speaking(client, registry, url_of):
             if service.tags and operation.returns and "callback" not in path and method != "HEAD":
                 body = own.get(path, bodies.get(path.split("/")[2])) if operation.body else None
                 found.append((method, url_of(path), body))
-    assert len(found) == 28
+    assert len(found) == 29
     return found
 
 

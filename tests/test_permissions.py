@@ -56,6 +56,7 @@ ROWS = {
     "notifications_resend": Row(WRITERS, 200),
     "notifications_resend_all": Row(ADMINS, 200, {"status": ["failed"], "dry_run": True}),
     "stats_read": Row(READERS, 200),
+    "version_read": Row(READERS, 200),
     "customers_events": Row(READERS, 200),
     "orders_events": Row(READERS, 200),
     "audit_list": Row(ADMINS, 200),
@@ -181,6 +182,7 @@ CLERK = [
     "orders:read",
     "orders:write",
     "stats:read",
+    "version:read",
 ]
 
 

@@ -128,6 +128,55 @@ def test_told_to_stop_it_takes_nothing_in_and_finishes_what_is_under_way(server)
         assert session.query(Customer).count() == 2
 
 
+def readiness(server):
+    """What each of some connections is told; the kernel shares them out between the processes."""
+    told = [requests.get(f"{server.url}/readyz", timeout=30) for _ in range(8)]
+    return {(answer.status_code, answer.json()["checks"].get("server")) for answer in told}
+
+
+def test_told_to_stop_all_its_processes_are_unready_first_and_serve_on(server):
+    server.environ["SERVER_UNREADY_SECONDS"] = "3600"
+    server.start()
+    wait_for(lambda: server.log.read_text().count("Started worker-") == 2, "both are there")
+    assert readiness(server) == {(200, None)}
+    server.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: readiness(server) == {(503, "draining")}, "all are unready")
+    held = Held(server, 2)
+    held.let_go()
+    assert held.answers == [201] * 2
+    # one that ends meanwhile shortens nothing
+    os.kill(_children(server.process.pid)[0], signal.SIGKILL)
+    wait_for(lambda: "Unexpected exit" in server.log.read_text(), "it is noticed")
+    assert readiness(server) == {(503, "draining")}
+    assert server.end() == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_hurry_it_stops_at_once_and_finishes_what_is_under_way(server, number):
+    server.environ["SERVER_UNREADY_SECONDS"] = "3600"
+    server.start()
+    held = Held(server, 2)
+    if number == signal.SIGTERM:
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "unready for 3600 s" in server.log.read_text(), "it waits")
+    server.process.send_signal(number)
+    try:
+        wait_for(lambda: refuses(server), "nothing new is taken in")
+    finally:
+        held.let_go()
+    assert held.answers == [201] * 2
+    assert server.process.wait(30) == 0
+
+
+def test_told_to_stop_while_it_starts_it_waits_for_nothing(server):
+    server.environ["SERVER_DRAIN_SECONDS"] = "3600"
+    with server.log.open("ab") as log:
+        command = [*server.program, str(server.ini)]
+        server.process = subprocess.Popen(command, env=server.environ, stdout=log, stderr=log)
+    wait_for(lambda: server.log.read_text().count("Spawning worker-") == 2, "its processes begin")
+    assert server.end() == 0
+
+
 def test_told_to_read_its_ini_anew_it_finishes_what_is_under_way(server):
     server.start()
     held = Held(server, 2)

@@ -23,6 +23,12 @@ def main(global_config: dict[str, Any], **settings: Any) -> Any:
     :class:`customer_orders.settings.InvalidSettings` with every setting that is wrong.
     """
     config = Configurator(settings={**global_config, **settings})
+    include(config)
+    return config.make_wsgi_app()
+
+
+def include(config: Configurator) -> None:
+    """All that the application is made of, in the order in which it builds on what came before."""
     # what the operator chose, typed and checked
     config.include("customer_orders.sections")
     # resources as services with methods; before the plugins, which may bring some
@@ -49,4 +55,5 @@ def main(global_config: dict[str, Any], **settings: Any) -> Any:
     config.include("customer_orders.stats")
     # whether it lives and is ready
     config.include("customer_orders.health")
-    return config.make_wsgi_app()
+    # which code it is
+    config.include("customer_orders.version")

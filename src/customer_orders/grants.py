@@ -15,22 +15,37 @@ from customer_orders.db import Base
 
 def statements(role: str) -> Iterator[str]:
     """The SQL, for the owner of the tables to run in their database; running it again changes nothing."""
-    to = _quoted(role)
+    to = quoted(role)
     tables = sorted(Base.metadata.tables)
     yield f"GRANT USAGE ON SCHEMA public TO {to}"
     # what it was given before
-    yield f"REVOKE ALL ON {', '.join(map(_quoted, [*tables, 'alembic_version']))} FROM {to}"
-    # to know the version of the schema
-    yield f"GRANT SELECT ON alembic_version TO {to}"
+    yield f"REVOKE ALL ON {', '.join(map(quoted, [*tables, 'alembic_version']))} FROM {to}"
+    for name, may in needed().items():
+        yield f"GRANT {', '.join(may)} ON {quoted(name)} TO {to}"
     for name in tables:
-        table = Base.metadata.tables[name]
-        may = "SELECT, INSERT" if table.info.get("append_only") else "SELECT, INSERT, UPDATE, DELETE"
-        yield f"GRANT {may} ON {_quoted(name)} TO {to}"
-        for sequence in _sequences(table):
-            yield f"GRANT USAGE ON SEQUENCE {_quoted(sequence)} TO {to}"
+        for sequence in _sequences(Base.metadata.tables[name]):
+            yield f"GRANT USAGE ON SEQUENCE {quoted(sequence)} TO {to}"
 
 
-def _quoted(name: str) -> str:
+def needed() -> dict[str, tuple[str, ...]]:
+    """The privileges that the application needs, by table."""
+    # to know the version of the schema
+    found: dict[str, tuple[str, ...]] = {"alembic_version": ("SELECT",)}
+    for name, table in sorted(Base.metadata.tables.items()):
+        found[name] = ("SELECT", "INSERT") if _is_trail(table) else ("SELECT", "INSERT", "UPDATE", "DELETE")
+    return found
+
+
+def withheld() -> dict[str, tuple[str, ...]]:
+    """The privileges by which it could change what nothing may change, by table."""
+    return {name: ("UPDATE", "DELETE", "TRUNCATE") for name, table in Base.metadata.tables.items() if _is_trail(table)}
+
+
+def _is_trail(table: Table) -> bool:
+    return bool(table.info.get("append_only"))
+
+
+def quoted(name: str) -> str:
     """A name as PostgreSQL's manual has it in section 4.1.1: between double quotes, its own ones twice."""
     return '"{}"'.format(name.replace('"', '""'))
 

@@ -6,9 +6,16 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from customer_orders import checks as checking
 from customer_orders import migrations
 from customer_orders.api import NO_PERMISSION_REQUIRED, Service
 from customer_orders.api.problems import respond
+from customer_orders.api.requests import DRAINING
+
+# Seconds in which the checks that were registered have to end, all together.
+SECONDS = 1
+# Those that let a process have requests.
+READY = (checking.Outcome.OK, checking.Outcome.WARNING)
 
 # a probe that is told to come back later would have the process restarted
 livez = Service("livez", "/livez", limited_as=None)
@@ -23,10 +30,12 @@ def live(request: Any) -> dict[str, str]:
 
 @readyz.get(permission=NO_PERMISSION_REQUIRED, query=None)
 def ready(request: Any) -> Any:
-    """The database answers and has all that this code needs.
+    """The database answers and has all that this code needs; nothing speaks against it, and the server does not stop.
 
-    One that a newer version has migrated is fit, or a rolling deployment would take every old process out at once.
+    A schema that a newer version has migrated is fit, or a rolling deployment would take every old process out at once.
     """
+    if request.environ.get(DRAINING):
+        return respond(request, "unavailable", "About to stop: draining.", checks={"server": "draining"})
     checks = {"database": "ok", "migrations": "ok"}
     try:
         schema = migrations.state(request.dbsession.connection())
@@ -38,7 +47,11 @@ def ready(request: Any) -> Any:
                 f"database at {schema.revision or 'nothing'}, code at {migrations.head()}; "
                 "run `customer-orders db upgrade`"
             )
-    if set(checks.values()) == {"ok"}:
+    is_ready = set(checks.values()) == {"ok"}
+    for finding in checking.run(request.registry.plugins.readiness_checks.values(), SECONDS):
+        is_ready = is_ready and finding.outcome in READY
+        checks[finding.name] = "ok" if finding.outcome == checking.Outcome.OK else f"{finding.outcome}: {finding.found}"
+    if is_ready:
         return {"status": "ok", "checks": checks}
     return respond(request, "unavailable", "Not ready for requests.", checks=checks)
 

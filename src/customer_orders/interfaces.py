@@ -6,7 +6,7 @@ A plugin is a distribution with an entry point::
     customer_orders.plugins =
         pigeon = customer_orders_pigeon:includeme
 
-and an ``includeme(config)`` that calls one or more of four directives:
+and an ``includeme(config)`` that calls one or more of these directives:
 
 ``config.plugin_settings(name, Schema)``
     Reads the section ``name.*`` by a colander schema and returns it, attributes named as its nodes (dots become
@@ -21,6 +21,16 @@ and an ``includeme(config)`` that calls one or more of four directives:
     Offers an :class:`IIdentityProvider` at ``/api/{name}-oauth2/redirect/``.
 ``config.add_dispatcher(name, dispatcher)``
     Offers an :class:`IDispatcher`; a deployment chooses it by ``notifications.dispatcher = name``.
+``config.add_readiness_check(name, check)``
+    Asked at each ``GET /readyz``, whose answer anyone may read: while it fails the process gets no requests. So it
+    is about this process alone, answers at once, and asks nobody by network: "my thread lives", say.
+``config.add_doctor_check(name, check)``
+    Asked when an operator runs ``customer-orders doctor``; it may ask the provider, within a time-out of its own.
+    With ``online=False`` it asks nobody outside the deployment, and runs with ``doctor --offline`` too.
+
+A check (:data:`Check`) is a callable without arguments. It returns a sentence on what it found, or None, and raises
+:class:`CheckFailed` if something is not as it should be. It changes nothing, and may be asked at any time, by any
+thread. It is shown under the plugin's name and its own: ``pigeon.loft``.
 
 A whole notifier::
 
@@ -38,7 +48,9 @@ A whole notifier::
 
     def includeme(config):
         settings = config.plugin_settings("pigeon", PigeonSettings)
-        config.add_notifier("pigeon", Pigeon(Loft(settings.address)))
+        pigeon = Pigeon(Loft(settings.address))
+        config.add_notifier("pigeon", pigeon)
+        config.add_doctor_check("loft", pigeon.check_loft)
 
 ``@implementer`` is ``zope.interface``'s; an object that does not say which interface it meets, or does not meet it,
 fails at start. :mod:`customer_orders.testing` holds the tests that every plugin has to pass, to inherit.
@@ -51,7 +63,7 @@ State, nonce, PKCE, users, tokens, retries, leases, deduplication and phone numb
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from unicodedata import category
@@ -60,6 +72,8 @@ from zope.interface import Attribute, Interface
 
 __all__ = [
     "ChannelDown",
+    "Check",
+    "CheckFailed",
     "Cost",
     "IDeliveryReports",
     "IDispatcher",
@@ -227,6 +241,24 @@ class IdentityRefused(Exception):
 
 class IdentityProviderUnavailable(Exception):
     """The provider does not answer in time, or answers nonsense; signing in later may work."""
+
+
+class CheckFailed(Exception):
+    """A check found something that is not as it should be.
+
+    :param reason: what is wrong, in a sentence. Operators read it, and of a readiness check anyone: no secret, nobody's
+        name or number, nothing of another exception's text.
+    :param remedy: what to do about it.
+    :param warning: whether all works in spite of it, for now.
+    """
+
+    def __init__(self, reason: str, *, remedy: str | None = None, warning: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy, self.warning = reason, remedy, warning
+
+
+# What is found, in a sentence, or None; raises CheckFailed.
+Check = Callable[[], str | None]
 
 
 class INotifier(Interface):

@@ -1,4 +1,4 @@
-"""Plugins: entry points switched on by ``plugins = a b`` in the INI, and the four directives they may call.
+"""Plugins: entry points switched on by ``plugins = a b`` in the INI, and the directives they may call.
 
 The contract is in :mod:`customer_orders.interfaces`. Merely installed, a plugin is inert.
 """
@@ -16,7 +16,8 @@ from pyramid.exceptions import ConfigurationError
 from zope.interface.exceptions import Invalid as InterfaceViolation
 from zope.interface.verify import verifyObject
 
-from customer_orders.interfaces import IDeliveryReports, IDispatcher, IIdentityProvider, INotifier
+from customer_orders.checks import NAME, Checking
+from customer_orders.interfaces import Check, IDeliveryReports, IDispatcher, IIdentityProvider, INotifier
 from customer_orders.settings import InvalidSettings, Section, SettingError, misspelt_sections
 
 GROUP = "customer_orders.plugins"
@@ -33,6 +34,8 @@ class Registered:
     notifiers: dict[str, Any] = field(default_factory=dict)
     identity_providers: dict[str, Any] = field(default_factory=dict)
     dispatchers: dict[str, Any] = field(default_factory=dict)
+    readiness_checks: dict[str, Checking] = field(default_factory=dict)
+    doctor_checks: dict[str, Checking] = field(default_factory=dict)
     by_plugin: dict[str, list[str]] = field(default_factory=dict)
     including: str | None = None
 
@@ -76,6 +79,24 @@ def _adder(kind: str, label: str, interface: Any, *optional: Any) -> Any:
         config.registry.plugins.note(f"{label} {name}")
 
     return add
+
+
+def _add_check(config: Any, label: str, checks: dict[str, Checking], name: str, check: Check, *, online: bool) -> None:
+    """Register a check under the plugin's name and its own; the core's have their own alone."""
+    plugin = config.registry.plugins.including
+    if not NAME.fullmatch(name) or not callable(check):
+        raise ConfigurationError(f"{label} {name!r}: give a name of small letters, digits and _, and a callable")
+    full = name if plugin is None else f"{plugin}.{name}"
+    config.action((label, full), lambda: checks.setdefault(full, Checking(full, check, online=online)))
+    config.registry.plugins.note(f"{label} {full}")
+
+
+def _add_readiness_check(config: Any, name: str, check: Check) -> None:
+    _add_check(config, "readiness check", config.registry.plugins.readiness_checks, name, check, online=False)
+
+
+def _add_doctor_check(config: Any, name: str, check: Check, *, online: bool = True) -> None:
+    _add_check(config, "doctor check", config.registry.plugins.doctor_checks, name, check, online=online)
 
 
 def _plugin_settings(config: Any, name: str, schema: type[colander.SchemaNode]) -> Section:
@@ -144,6 +165,8 @@ def includeme(config: Any) -> None:
     config.add_directive("add_notifier", _adder("notifiers", "notifier", INotifier, IDeliveryReports))
     config.add_directive("add_identity_provider", _adder("identity_providers", "identity provider", IIdentityProvider))
     config.add_directive("add_dispatcher", _adder("dispatchers", "dispatcher", IDispatcher))
+    config.add_directive("add_readiness_check", _add_readiness_check)
+    config.add_directive("add_doctor_check", _add_doctor_check)
 
     sections = registry.sections
     found = installed()

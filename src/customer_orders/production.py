@@ -1,15 +1,24 @@
 """The server for production: granian, with what [server:main] and pserve are in development.
 
-Processes that serve, each with threads; the first process only watches them. SIGTERM: nothing new is taken in, what is
-under way is finished, then all end with 0. SIGHUP: each process is replaced by one that reads the INI anew.
+Processes that serve, each with threads; the first process only watches them. SIGTERM: for ``server.unready_seconds``
+``/readyz`` says that it is draining, so that proxies send nothing more, while all is still taken in. Then nothing new
+is, what is under way is finished, and all end with 0. SIGINT, or a second SIGTERM, cuts the wait short. SIGHUP: each
+process is replaced by one that reads the INI anew.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import socket
+import sys
+import time
 from collections.abc import Sequence
+from ctypes import c_bool
 from functools import partial
 from multiprocessing import util
+from multiprocessing.sharedctypes import RawValue
 from typing import Any
 
 from granian import Granian
@@ -17,7 +26,10 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from pyramid.paster import get_app, setup_logging
 
+from customer_orders.api.requests import DRAINING
 from customer_orders.settings import Section
+
+log = logging.getLogger(__name__)
 
 # Granian's lines go where all others go, by the INI; requests are the application's to log.
 LOGGING: dict[str, Any] = {"formatters": {}, "handlers": {}, "loggers": {"_granian": {}, "granian.access": {}}}
@@ -29,7 +41,8 @@ def serve(config: str, settings: Section) -> None:
     :param settings: its section ``server``.
     """
     host, port = _probed(settings.listen)
-    server = Granian(
+    server = Server(
+        settings.unready_seconds,
         target="customer_orders",
         address=host,
         port=port,
@@ -49,7 +62,41 @@ def serve(config: str, settings: Section) -> None:
     )
     # granian has set up logging its own way
     setup_logging(config)
-    server.serve(target_loader=partial(_application, config), wrap_loader=False)
+    server.serve(target_loader=partial(_application, config, server.draining), wrap_loader=False)
+
+
+class Server(Granian):  # type: ignore[misc,valid-type]
+    """Granian that is unready for some seconds before it stops.
+
+    ``draining``: whether it was told to stop; shared with the processes that serve, without a lock that a signal could
+    find taken.
+    """
+
+    def __init__(self, unready_seconds: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.draining = RawValue(c_bool, False)
+        self._unready_seconds = unready_seconds
+        self._hurried = False
+
+    def signal_handler_interrupt(self, number: int, *_: object) -> None:
+        """SIGTERM, or SIGINT."""
+        if os.getpid() != self.pid:
+            # a process that does not serve yet, and has this from the first one
+            sys.exit()
+        if self.draining.value or number == signal.SIGINT:
+            self._hurried = True
+        self.draining.value = True
+        super().signal_handler_interrupt()
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Stop, once those in front have had the time to notice. A process that ends meanwhile is not replaced."""
+        if self.draining.value and self._unready_seconds:
+            log.info("told to stop: unready for %s s (server.unready_seconds), then draining", self._unready_seconds)
+            until = time.monotonic() + self._unready_seconds
+            while not self._hurried and (left := until - time.monotonic()) > 0:
+                self.main_loop_interrupt.wait(left)
+                self.main_loop_interrupt.clear()
+        super().shutdown(exit_code)
 
 
 def _probed(listen: Sequence[str]) -> tuple[str, int]:
@@ -69,8 +116,11 @@ def _probed(listen: Sequence[str]) -> tuple[str, int]:
     return str(address[0]), int(port)
 
 
-def _application(config: str) -> Any:
-    """The application, in a process that serves it; with its dispatcher, for as long as that lasts."""
+def _application(config: str, draining: Any) -> Any:
+    """The application, in a process that serves it; with its dispatcher, for as long as that lasts.
+
+    :param draining: see :class:`Server`; each request is told, behind whatever filters of the INI's.
+    """
     setup_logging(config)
     app = get_app(config)
     registry = getattr(app, "registry", None)
@@ -78,4 +128,9 @@ def _application(config: str) -> Any:
         registry.dispatcher.start(registry.outbox)
         # a process of multiprocessing runs nothing of atexit
         util.Finalize(None, registry.dispatcher.stop, exitpriority=100)
-    return app
+
+    def serving(environ: dict[str, Any], start_response: Any) -> Any:
+        environ[DRAINING] = draining.value
+        return app(environ, start_response)
+
+    return serving

@@ -27,7 +27,8 @@ def wrong(**settings):
 
 def test_id_and_secret_are_enough():
     app = main({}, **CORE, **GOOD)
-    assert app.registry.plugins.by_plugin == {"google": ["identity provider google"]}
+    checks = [f"doctor check google.{name}" for name in ("discovery", "clock", "client")]
+    assert app.registry.plugins.by_plugin == {"google": ["identity provider google", *checks]}
     page = TestApp(app).get("/login/", headers={"Accept": "text/html"})
     assert [link.text for link in page.html.select("main a")] == ["Sign in with Google"]
     section = app.registry.sections["google"]

@@ -56,6 +56,7 @@ def read_root(request: Any) -> dict[str, Any]:
         "notifications": "/api/notifications/",
         "stats": "/api/stats",
         "audit": "/api/audit/",
+        "version": "/api/version",
     }
     return {
         "name": "Customer Orders",

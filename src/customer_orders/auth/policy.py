@@ -41,6 +41,7 @@ class Permission(StrEnum):
     # to send many again at once, or one to somebody who wants none
     NOTIFICATIONS_MANAGE = "notifications:manage"
     STATS_READ = "stats:read"
+    VERSION_READ = "version:read"
     API_KEYS_MANAGE = "api-keys:manage"
     AUDIT_READ = "audit:read"
 
@@ -53,6 +54,7 @@ READING = frozenset(
         Permission.ORDERS_READ,
         Permission.NOTIFICATIONS_READ,
         Permission.STATS_READ,
+        Permission.VERSION_READ,
     }
 )
 WRITING = frozenset({Permission.CUSTOMERS_WRITE, Permission.ORDERS_WRITE, Permission.NOTIFICATIONS_WRITE})

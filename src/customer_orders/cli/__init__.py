@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from customer_orders import migrations, production, retention
-from customer_orders.cli import access, database
+from customer_orders.cli import access, database, doctor
 from customer_orders.cli.base import with_registry
 from customer_orders.notifications.wakeup import Listener
 from customer_orders.notifications.worker import Worker
@@ -26,6 +26,7 @@ def main() -> None:
 
 for group in (access.token, access.user, access.keys, access.machines, database.db):
     main.add_command(group)
+main.add_command(doctor.examine)
 
 
 @main.command("plugins")

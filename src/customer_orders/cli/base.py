@@ -15,6 +15,15 @@ from sqlalchemy.exc import DBAPIError
 from customer_orders.errors import DomainError
 from customer_orders.origin import OPERATOR, Origin
 
+config_option = click.option(
+    "-c",
+    "--config",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False),
+    envvar="CUSTOMER_ORDERS_CONFIG",
+    help="INI file of the deployment (variable CUSTOMER_ORDERS_CONFIG).",
+)
+
 
 def _registry(config: str) -> Any:
     """The application of an INI, without serving it."""
@@ -49,11 +58,4 @@ def with_registry(command: Callable[..., None]) -> Callable[..., None]:
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
     run.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    return click.option(
-        "-c",
-        "--config",
-        required=True,
-        type=click.Path(exists=True, dir_okay=False),
-        envvar="CUSTOMER_ORDERS_CONFIG",
-        help="INI file of the deployment (variable CUSTOMER_ORDERS_CONFIG).",
-    )(run)
+    return config_option(run)

@@ -96,12 +96,20 @@ def say_restored(registry: Any, skip_ids: int) -> None:
 @db.command("grants")
 @with_registry
 @click.option("--role", required=True, help="The database's role that the application signs in with.")
-def print_grants(registry: Any, role: str) -> None:
+@click.option("--apply", is_flag=True, help="Run the SQL instead, as the role of sqlalchemy.url.")
+def print_grants(registry: Any, role: str, apply: bool) -> None:
     """Print SQL that gives a PostgreSQL role what the application needs and no more; the tables' owner runs it.
 
     That role can add to the audit trail and read it, and cannot change it. After each upgrade, run it again.
     """
     if registry.database.engine.name != "postgresql":
         raise click.ClickException("Only PostgreSQL has roles. On SQLite triggers keep the audit trail from changing.")
+    if apply:
+        # as it is: a role's name may have what a driver takes for a parameter
+        with registry.database.engine.execution_options(no_parameters=True).begin() as connection:
+            for statement in grants.statements(role):
+                connection.exec_driver_sql(statement)
+        click.echo(f"{role} may do what the application needs.", err=True)
+        return
     for statement in grants.statements(role):
         click.echo(f"{statement};")

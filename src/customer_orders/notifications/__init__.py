@@ -36,10 +36,13 @@ def includeme(config: Any) -> None:
     """Listen to orders; have the dispatcher ready, to be started by a process that serves."""
     registry = config.registry
     settings = section(registry, "notifications")
-    config.add_dispatcher("embedded", EmbeddedDispatcher(settings.concurrency, settings.poll_interval))
+    embedded = EmbeddedDispatcher(settings.concurrency, settings.poll_interval)
+    config.add_dispatcher("embedded", embedded)
     config.add_dispatcher("worker", WorkerDispatcher())
     config.commit()
     registry.dispatcher = registry.plugins.dispatchers[settings.dispatcher]
+    if registry.dispatcher is embedded:
+        config.add_readiness_check("dispatcher", embedded.check)
     notifier = registry.plugins.notifiers.get(settings.sms)
     _check_timeout(settings, notifier)
     # those that can tell what became of a message, if they may

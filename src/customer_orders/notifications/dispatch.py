@@ -8,7 +8,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from customer_orders.interfaces import IDispatcher
+from customer_orders.interfaces import CheckFailed, IDispatcher
 from customer_orders.notifications.wakeup import Teller
 from customer_orders.notifications.worker import Worker
 
@@ -50,6 +50,18 @@ class EmbeddedDispatcher:
         """Look now. Which ids does not matter: the rows say what is due."""
         if (worker := self._worker.get()) is not None:
             worker.wake()
+
+    def check(self) -> str | None:
+        """The threads of this process live. Raises ``CheckFailed``: orders would be taken, and nobody be told."""
+        worker = self._worker.get()
+        if worker is None:
+            raise CheckFailed("The dispatcher has not been started in this process.", remedy="Restart the process.")
+        if worker.stopped:
+            raise CheckFailed("The dispatcher is stopping, and the process with it.")
+        if worker.dead:
+            said = f"Threads of the dispatcher have died: {', '.join(worker.dead)}."
+            raise CheckFailed(said, remedy="Restart the process, and report what its log says of them.")
+        return None
 
     def stop(self) -> None:
         """Finish what is being sent, for 20 seconds at most, and return."""

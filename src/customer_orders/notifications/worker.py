@@ -101,6 +101,19 @@ class Worker:
         if left:
             log.warning("%s messages were still being sent; they are tried again when their leases end", left)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping.is_set()
+
+    @property
+    def dead(self) -> list[str]:
+        """Names of threads that ended although nobody told them to; of those that send, if none is left."""
+        # one without an ident has not begun yet
+        senders = [thread.ident is None or thread.is_alive() for thread in list(self._senders)]
+        lost = [thread.name for thread in (self._claimer, self._recorder) if thread.ident and not thread.is_alive()]
+        return lost if any(senders) or not senders else [*lost, "outbox-sender"]
+
     # -- claiming -------------------------------------------------------------------------------------------------
 
     def _claim(self) -> None:

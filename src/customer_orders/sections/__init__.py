@@ -71,6 +71,11 @@ def _currency(node: colander.SchemaNode, value: str) -> None:
         raise colander.Invalid(node, f"is {value!r}; write an ISO 4217 code, such as KES")
 
 
+def _commit(node: colander.SchemaNode, value: str) -> None:
+    if not re.fullmatch("[0-9a-f]{7,64}", value):
+        raise colander.Invalid(node, f"is {value!r}; write a commit as `git rev-parse HEAD` prints it")
+
+
 class Top(colander.MappingSchema):
     """Settings without a section."""
 
@@ -100,6 +105,12 @@ class App(colander.MappingSchema):
         "a Unix socket. These alone are believed about where a request comes from (X-Forwarded-For).",
         missing=(),
         validator=_proxies,
+    )
+    commit = node(
+        colander.String(),
+        "The commit that this was built from, for GET /api/version; the build tells it by the variable. Blank: none.",
+        missing=None,
+        validator=_commit,
     )
 
 
@@ -204,6 +215,12 @@ class Server(colander.MappingSchema):
         Number(1, 300), "Seconds in which a request's head has to come, or the connection is closed.", missing=15
     )
     header_bytes = node(Number(8192, 1048576), "Largest head of a request, in bytes.", missing=32768)
+    unready_seconds = node(
+        Number(0, 3600),
+        "Seconds for which, told to stop, it takes requests in while /readyz says that it is draining: as long as the "
+        "proxies in front need to notice. A second SIGTERM, or SIGINT, cuts them short.",
+        missing=0,
+    )
     drain_seconds = node(
         Number(1, 3600), "Seconds that requests under way have to finish when it is told to stop.", missing=30
     )

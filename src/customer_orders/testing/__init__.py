@@ -21,9 +21,10 @@ import pytest
 pytest.register_assert_rewrite("customer_orders.testing.contracts")
 
 from customer_orders.testing.contracts import (  # noqa: E402
+    CheckContract,
     DeliveryReportsContract,
     IdentityProviderContract,
     NotifierContract,
 )
 
-__all__ = ["DeliveryReportsContract", "IdentityProviderContract", "NotifierContract"]
+__all__ = ["CheckContract", "DeliveryReportsContract", "IdentityProviderContract", "NotifierContract"]

@@ -21,6 +21,8 @@ from zope.interface.verify import verifyObject
 
 from customer_orders.interfaces import (
     ChannelDown,
+    Check,
+    CheckFailed,
     Cost,
     IDeliveryReports,
     Identity,
@@ -259,3 +261,51 @@ class IdentityProviderContract:
         given = {"nonce": sign_in.nonce, "code_verifier": sign_in.verifier, **given}
         identity: Identity = provider.identify(redirect_uri=REDIRECT_URI, **given)
         return identity
+
+
+class CheckContract:
+    """What every check has to do, of readiness or of the doctor (see :data:`customer_orders.interfaces.Check`)."""
+
+    @pytest.fixture
+    def check(self) -> Check:
+        """The check, of something that is as it should be."""
+        raise NotImplementedError("Return your check, of something that is as it should be.")
+
+    @pytest.fixture
+    def failing(self) -> Sequence[Check]:
+        """The check, of each thing that can be wrong."""
+        raise NotImplementedError("Return your check of each thing that can be wrong; each has to raise CheckFailed.")
+
+    @pytest.fixture
+    def untold(self) -> Sequence[str]:
+        """What the check knows and must not tell: keys, secrets, names."""
+        return ()
+
+    def _failures(self, failing: Sequence[Check]) -> list[CheckFailed]:
+        assert failing, "there is something that can be wrong, or there is no need for a check"
+        found = []
+        for check in failing:
+            with pytest.raises(CheckFailed) as caught:
+                check()
+            found.append(caught.value)
+        return found
+
+    def test_it_says_a_sentence_or_nothing(self, check: Check) -> None:
+        found = check()
+        assert found is None or (isinstance(found, str) and found.strip())
+
+    def test_it_may_be_asked_by_many_threads_and_again(self, check: Check) -> None:
+        assert len(_at_once(lambda _: check())) == THREADS
+        check()
+
+    def test_what_is_wrong_is_told_in_words(self, failing: Sequence[Check]) -> None:
+        for told in self._failures(failing):
+            assert isinstance(told.reason, str)
+            assert told.reason.strip()
+            assert told.remedy is None or told.remedy.strip()
+
+    def test_it_tells_no_secret(self, check: Check, failing: Sequence[Check], untold: Sequence[str]) -> None:
+        words = [check() or ""]
+        for told in self._failures(failing):
+            words += [told.reason, told.remedy or ""]
+        assert [word for word in untold if any(word in said for said in words)] == []

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import colander
 
+from customer_orders_africastalking.account import Account
 from customer_orders_africastalking.notifier import AfricasTalking
 
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[0-9]{1,5})?", re.IGNORECASE)
@@ -18,6 +19,17 @@ ALLOWED = {
     "!-~": "ASCII letters, digits and punctuation, without spaces",
     " -~": "ASCII letters, digits, punctuation and spaces",
 }
+
+
+class Whole(colander.SchemaType):
+    """A whole number from 1, of at most nine ASCII digits."""
+
+    def deserialize(self, node: colander.SchemaNode, cstruct: Any) -> Any:
+        if cstruct is colander.null:
+            return cstruct
+        if not re.fullmatch("[1-9][0-9]{0,8}", cstruct):
+            raise colander.Invalid(node, f"is {cstruct!r}; write a whole number, such as 500")
+        return int(cstruct)
 
 
 class Seconds(colander.SchemaType):
@@ -107,19 +119,24 @@ class AfricasTalkingSettings(colander.MappingSchema):
         title="Seconds for the whole answer; with three times connect_timeout within a third of notifications.lease.",
         missing=14,
     )
+    low_balance = colander.SchemaNode(
+        Whole(),
+        title="Balance, in the account's currency, below which `customer-orders doctor` warns. Blank: it never does.",
+        missing=None,
+    )
 
 
 def includeme(config: Any) -> None:
     """Register the notifier. Africa's Talking is not asked before the first message."""
     settings = config.plugin_settings("africastalking", AfricasTalkingSettings)
-    config.add_notifier(
-        "africastalking",
-        AfricasTalking(
-            username=settings.username,
-            api_key=settings.api_key,
-            sender_id=settings.sender_id,
-            endpoint=settings.endpoint,
-            connect_timeout=settings.connect_timeout,
-            read_timeout=settings.read_timeout,
-        ),
+    notifier = AfricasTalking(
+        username=settings.username,
+        api_key=settings.api_key,
+        sender_id=settings.sender_id,
+        endpoint=settings.endpoint,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
     )
+    config.add_notifier("africastalking", notifier)
+    account = Account(notifier.account, settings.low_balance, sandbox=settings.username == "sandbox")
+    config.add_doctor_check("account", account.check)

@@ -44,6 +44,11 @@ class Gateway(SMSService):
         if self._endpoint is not None:
             self._baseUrl = self._contentUrl = f"{self._endpoint}/version1"
 
+    def account(self) -> requests.Response:
+        """What Africa's Talking tells of the account. Raises what :class:`customer_orders_http.Bounded` raises."""
+        url, params = f"{self._baseUrl}/user", {"username": self._username}
+        return self._make_request(url, "GET", headers=self._headers, data=None, params=params)
+
     def _make_request(
         self, url: str, method: str, headers: Any, data: Any, params: Any, callback: Any = None, timeout: Any = None
     ) -> requests.Response:

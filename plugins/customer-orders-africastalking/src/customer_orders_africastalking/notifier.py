@@ -74,6 +74,10 @@ class AfricasTalking:
             raise Uncertain(f"no answer: {cause(error)}") from error
         return self._answers.read(answer, message)
 
+    def account(self) -> requests.Response:
+        """What Africa's Talking tells of the account. Raises a ``requests.RequestException``."""
+        return self._gateway.account()
+
     def parse(self, headers: Mapping[str, str], body: bytes) -> Sequence[Report | OptOut]:
         """The delivery report, or the opt-out, that a call-back brings. Raises ``ValueError`` for anything else."""
         return callbacks.read(headers, body)

@@ -54,6 +54,7 @@ def includeme(config: Any) -> None:
     provider, simulator = AnyEmail(), Simulator(settings.inbox, settings.timeout, reporter)
     config.add_identity_provider("devtools", provider)
     config.add_notifier("devtools", simulator)
+    config.add_doctor_check("inbox", simulator.check, online=False)
     config.registry.devtools = (provider, simulator)
     config.add_route("devtools_static", "/devtools/static/*subpath")
     config.add_view(

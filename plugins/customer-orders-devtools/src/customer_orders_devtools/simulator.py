@@ -17,7 +17,17 @@ from typing import Any
 
 from zope.interface import implementer
 
-from customer_orders.interfaces import Cost, IDeliveryReports, INotifier, Message, OptOut, Receipt, Report, Unavailable
+from customer_orders.interfaces import (
+    CheckFailed,
+    Cost,
+    IDeliveryReports,
+    INotifier,
+    Message,
+    OptOut,
+    Receipt,
+    Report,
+    Unavailable,
+)
 from customer_orders_devtools.outcomes import Callback, outcome_for
 from customer_orders_devtools.reporter import Reporter
 
@@ -113,6 +123,13 @@ class Simulator:
                 if kept and (kept["key"], kept["to"]) == (message.key, message.to):
                     failures = 0 if kept["arrived"] else failures + 1
         return failures
+
+    def check(self) -> str:
+        """The file can be written; it is not made. Raises ``CheckFailed``."""
+        nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
+        if nearest.is_dir() == (nearest == self.path) or not os.access(nearest, os.W_OK):
+            raise CheckFailed(f"The inbox {self.path} cannot be written.", remedy="Mend devtools.inbox.")
+        return f"Messages go to {self.path}."
 
     def inbox(self) -> list[dict[str, Any]]:
         """The newest messages, newest first."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import colander
 
+from customer_orders_google.checks import Checks
 from customer_orders_google.id_token import GOOGLE
 from customer_orders_google.provider import Google
 
@@ -74,14 +75,16 @@ class GoogleSettings(colander.MappingSchema):
 def includeme(config: Any) -> None:
     """Register the identity provider. Google is not asked before somebody signs in."""
     settings = config.plugin_settings("google", GoogleSettings)
-    config.add_identity_provider(
-        "google",
-        Google(
-            client_id=settings.client_id,
-            client_secret=settings.client_secret,
-            hosted_domains=settings.hosted_domains,
-            issuer=settings.issuer,
-            connect_timeout=settings.connect_timeout,
-            read_timeout=settings.read_timeout,
-        ),
+    google = Google(
+        client_id=settings.client_id,
+        client_secret=settings.client_secret,
+        hosted_domains=settings.hosted_domains,
+        issuer=settings.issuer,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
     )
+    config.add_identity_provider("google", google)
+    checks = Checks(google)
+    config.add_doctor_check("discovery", checks.discovery)
+    config.add_doctor_check("clock", checks.clock)
+    config.add_doctor_check("client", checks.client)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,7 +58,7 @@ class Discovery:
     """The endpoints and keys of one issuer."""
 
     def __init__(self, issuer: str, adapter: Bounded) -> None:
-        self.issuer = issuer
+        self.issuer, self._adapter = issuer, adapter
         # section 4.1: a trailing slash of the issuer goes
         self._url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
         self._metadata, self._keys = Published(adapter), Published(adapter)
@@ -85,6 +87,21 @@ class Discovery:
         except jwt.PyJWKSetError:
             self._keys.forget()
             raise IdentityProviderUnavailable(f"{url} holds no key") from None
+
+    def clock(self) -> tuple[datetime | None, datetime]:
+        """The time by the provider's clock, if it tells it (RFC 9110, section 6.6.1), and by ours.
+
+        Raises ``IdentityProviderUnavailable``.
+        """
+        try:
+            answer = bound(requests.Session(), self._adapter).get(self._url)
+        except requests.RequestException as error:
+            raise IdentityProviderUnavailable(f"{self._url} does not answer: {cause(error)}") from error
+        ours = datetime.now(UTC)
+        try:
+            return parsedate_to_datetime(answer.headers.get("Date", "")).astimezone(UTC), ours
+        except ValueError:
+            return None, ours
 
 
 def _is_https(address: str) -> bool:

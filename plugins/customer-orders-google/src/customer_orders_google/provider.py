@@ -32,6 +32,14 @@ MOST = 256 * 1024
 logging.getLogger("requests_oauthlib.oauth2_session").addFilter(lambda record: record.levelno >= logging.INFO)
 
 
+class CodeRefused(IdentityRefused):
+    """The provider does not take the code; ``error``: why, in a word of RFC 6749, section 5.2."""
+
+    def __init__(self, error: str) -> None:
+        super().__init__(f"the provider does not take the code: {error}")
+        self.error = error
+
+
 @implementer(IIdentityProvider)
 class Google:
     """Google, or the OpenID provider that is told; safe to use from many threads.
@@ -56,7 +64,7 @@ class Google:
         self.client_id, self._client_secret = client_id, client_secret
         self.hosted_domains, self.issuer = hosted_domains, issuer
         self._adapter = Bounded(connect=connect_timeout, read=read_timeout, most=MOST)
-        self._discovery = Discovery(issuer, self._adapter)
+        self.discovery = Discovery(issuer, self._adapter)
 
     def authorization_url(self, redirect_uri: str, state: str, nonce: str, code_challenge: str) -> str:
         """The address of the provider's consent page. Raises ``IdentityProviderUnavailable``."""
@@ -71,19 +79,19 @@ class Google:
             # only what Google offers to choose from; what counts is checked in the id_token
             parameters["hd"] = self.hosted_domains[0] if len(self.hosted_domains) == 1 else "*"
         session = OAuth2Session(self.client_id, redirect_uri=redirect_uri, scope=SCOPES)
-        endpoint = self._discovery.endpoint("authorization_endpoint")
+        endpoint = self.discovery.endpoint("authorization_endpoint")
         url: str = session.authorization_url(endpoint, state=state, **parameters)[0]
         return url
 
     def identify(self, redirect_uri: str, code: str, nonce: str, code_verifier: str) -> Identity:
         """Who signed in. Raises ``IdentityRefused`` or ``IdentityProviderUnavailable``."""
-        tokens = self._redeem(redirect_uri, code, code_verifier)
+        tokens = self.redeem(redirect_uri, code, code_verifier)
         id_token, access_token = tokens.get("id_token"), tokens.get("access_token")
         if not isinstance(id_token, str):
             raise IdentityRefused("the provider sent no id_token; is it an OpenID provider?")
         claims = verify(
             id_token,
-            self._discovery.key,
+            self.discovery.key,
             issuer=self.issuer,
             client_id=self.client_id,
             nonce=nonce,
@@ -91,9 +99,12 @@ class Google:
         )
         return self._identity(claims)
 
-    def _redeem(self, redirect_uri: str, code: str, code_verifier: str) -> dict[str, Any]:
-        """The provider's answer to the code (RFC 6749, section 4.1.3)."""
-        url = self._discovery.endpoint("token_endpoint")
+    def redeem(self, redirect_uri: str, code: str, code_verifier: str) -> dict[str, Any]:
+        """The provider's answer to the code (RFC 6749, section 4.1.3).
+
+        Raises :class:`CodeRefused` or ``IdentityProviderUnavailable``.
+        """
+        url = self.discovery.endpoint("token_endpoint")
         session = bound(OAuth2Session(self.client_id, redirect_uri=redirect_uri), self._adapter)
         session.register_compliance_hook("access_token_response", _readable)
         # section 2.3.1: id and secret are form-encoded first
@@ -105,7 +116,7 @@ class Google:
         except OAuth2Error as error:
             # the provider's own word, such as invalid_grant, or invalid_client for a wrong secret
             told = re.sub("[^a-z_]", "?", str(error.error))[:50]
-            raise IdentityRefused(f"the provider does not take the code: {told}") from None
+            raise CodeRefused(told) from None
         except (ValueError, TypeError, AttributeError, ArithmeticError):
             # oauthlib's own ways to trip over members of odd types
             raise IdentityProviderUnavailable(f"{url} answers with something that is no token") from None
