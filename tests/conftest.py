@@ -43,9 +43,10 @@ DEAREST = (
     *("test_delivery_storms", "test_processes", "test_browser", "test_providers", "test_fuzz", "test_unavailable"),
     *("test_filters", "test_forged", "test_reports", "test_notifications", "test_lists", "test_document"),
     *("test_conditional", "test_conformance", "test_cli", "test_manners"),
+    *("test_previous_release", "test_migrating", "test_backups"),
 )
 # The only ones that run code on SQLite which runs nowhere else.
-OF_EITHER_DATABASE = ("test_db", "test_migrations")
+OF_EITHER_DATABASE = ("test_db", "test_migrations", "test_migrating", "test_restored")
 UNMEASURED = pytest.StashKey[bool]()
 # Cases of a test that coverage looks at: what it sees in those, it sees in all.
 CASES = 3
