@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 from contextlib import ExitStack
 from http.client import HTTPConnection
 
@@ -221,10 +220,3 @@ def test_with_a_certificate_it_serves_https_alone(server, tmp_path, authority, t
         assert requests.post(f"https://127.0.0.1:{port}/api/orders/", timeout=30).status_code == 200
         [asked] = passed_on(server)
         assert asked.headers["x-forwarded-proto"] == "https"
-        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
-        old.set_ciphers("DEFAULT@SECLEVEL=0")
-        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
-            old.maximum_version = ssl.TLSVersion.TLSv1_1
-        with socket.create_connection(("127.0.0.1", port), 30) as client, pytest.raises(ssl.SSLError):
-            old.wrap_socket(client)
