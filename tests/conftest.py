@@ -42,7 +42,7 @@ SIGNING_KEY = secrets.token_urlsafe(64)
 DEAREST = (
     *("test_delivery_storms", "test_processes", "test_browser", "test_providers", "test_fuzz", "test_unavailable"),
     *("test_filters", "test_forged", "test_reports", "test_notifications", "test_lists", "test_document"),
-    *("test_conditional", "test_conformance", "test_cli", "test_manners"),
+    *("test_conditional", "test_conformance", "test_cli", "test_manners", "test_behind_proxy"),
 )
 # The only ones that run code on SQLite which runs nowhere else.
 OF_EITHER_DATABASE = ("test_db", "test_migrations")
