@@ -93,13 +93,14 @@ bench-outbox: $(VENV)/test.stamp ## Measure how fast one process empties the out
 screenshots: $(VENV)/test.stamp ## Take the pictures of the README's tour (needs Chromium).
 	@$(BIN)/python tests/screenshots.py docs/tour
 
-lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter, bandit, zizmor.
+lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter, bandit, zizmor, the schema of compose files.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src $(wildcard plugins/*/src)
 	@$(BIN)/zizmor --quiet --offline --persona auditor .github
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 # in an environment of its own: it pins what is pinned otherwise here
 CHECKOV := 3.3.30
