@@ -9,7 +9,14 @@ import pytest
 
 from serving import ROOT
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("plugins/*/README.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *ROOT.glob("plugins/*/README.md"),
+        ROOT / "terraform" / "README.md",
+    ]
+)
 TESTS = [*(ROOT / "tests").glob("*.py"), *ROOT.glob("plugins/*/tests/*.py")]
 
 
