@@ -78,4 +78,5 @@ def _application(config: str) -> Any:
         registry.dispatcher.start(registry.outbox)
         # a process of multiprocessing runs nothing of atexit
         util.Finalize(None, registry.dispatcher.stop, exitpriority=100)
+        util.Finalize(None, registry.tracing.stop, exitpriority=50)
     return app
