@@ -60,7 +60,8 @@ class Handled:
         known = self._request.__dict__
         route, session = known.get("matched_route"), known.get("dbsession")
         actor = None if session is None else session.info[KEY].actor
-        self.route = None if route is None else route.pattern
+        # as given, and that is without the first slash here and there
+        self.route = None if route is None else f"/{route.pattern.lstrip('/')}"
         self.principal = None if actor is None else str(actor)
 
     def fields(self) -> dict[str, Any]:
