@@ -81,7 +81,8 @@ class JsonFormatter(OrjsonFormatter):
             "timestamp": f"{at}Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": record.message,
+            # a library may make records of its own
+            "message": record.message if isinstance(record, MaskedRecord) else masked(record.message),
             "exception": message_dict.get("exc_info"),
             "stack": message_dict.get("stack_info"),
             **getattr(record, "about", {}),
