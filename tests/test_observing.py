@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
 
@@ -19,6 +21,7 @@ from customer_orders.notifications.models import Notification
 from customer_orders.sections import tracing as tracing_section
 from customer_orders.settings import InvalidSettings
 from loopback import provider
+from serving import ROOT
 from test_traces import spans_of
 
 NUMBER = "+254713812939"
@@ -59,15 +62,20 @@ def test_an_api_key_is_told_by_its_id(client, anonymous, logged):
     assert [line["principal"] for line in logged(ACCESS)][1:] == [f"api_key:{made['id']}"]
 
 
-def test_an_error_that_no_view_answers_is_told_and_goes_on(app, logged, monkeypatch):
+def break_off(app):
+    """A request whose body cannot be read, before any view could answer."""
+
     class Broken:
         def read(self, *_):
-            raise OSError("the client went")
+            raise OSError(f"{NUMBER} went")
 
-    # read before any view could answer
     environ = {"wsgi.input": Broken(), "CONTENT_LENGTH": "10"}
-    with pytest.raises(OSError, match="the client went"):
+    with pytest.raises(OSError, match="went"):
         TestApp(app, lint=False).request("/api/customers/", method="POST", environ=environ)
+
+
+def test_an_error_that_no_view_answers_is_told_and_goes_on(app, logged):
+    break_off(app)
     (line,) = logged(ACCESS)
     assert (line["method"], line["status"]) == ("POST", 500)
     assert "route" not in line
@@ -166,6 +174,33 @@ def test_errors_are_masked_whoever_made_the_record():
     assert line({"message": NUMBER})["message"] == "{'message': '+2547...939'}"
 
 
+LAST_WORDS = """
+import logging, sys, threading, warnings
+import customer_orders
+from customer_orders.logs import JsonFormatter
+handler = logging.StreamHandler()
+handler.setFormatter(JsonFormatter())
+logging.root.addHandler(handler)
+def fail(): raise ValueError(sys.argv[1])
+warnings.warn(f"careful with {sys.argv[1]}")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+fail()
+"""
+
+
+@pytest.mark.processes
+def test_what_python_itself_says_and_what_ends_a_thread_or_a_process_is_a_line_too():
+    command = [sys.executable, "-c", LAST_WORDS, NUMBER]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    warned, *ended = map(json.loads, done.stderr.splitlines())
+    assert "careful with +2547...939" in warned["message"]
+    assert [one["level"] for one in ended] == ["CRITICAL", "CRITICAL"]
+    assert all(one["exception"].endswith("ValueError: +2547...939") for one in ended)
+
+
 # -- traces -------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +260,13 @@ def test_a_statement_that_fails_says_how_and_not_with_what(traced, client_of):
     assert {span.name for span in failed} == {"INSERT"}
     assert all(span.attributes["error.type"] in ("IntegrityError", "UniqueViolation") for span in failed)
     assert all(NUMBER not in str(span.attributes) for span in failed)
+
+
+def test_an_error_is_told_by_its_kind_and_not_by_what_it_says(traced):
+    break_off(traced())
+    (span,) = traced.spans()
+    assert (span.name, span.failed, span.says) == ("POST", True, "")
+    assert (span.attributes["error.type"], NUMBER in str(span.attributes)) == ("OSError", False)
 
 
 @pytest.mark.parametrize(("flag", "sent"), [("00", False), ("01", True)])

@@ -54,6 +54,8 @@ def install() -> None:
     """Have all that this process logs masked, from here on, and say what it is about."""
     logging.setLogRecordFactory(Record)
     mask_last_words()
+    # Python's own warnings are lines like any other
+    logging.captureWarnings(True)
 
 
 class JsonFormatter(OrjsonFormatter):

@@ -136,8 +136,14 @@ def observed(policy: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return observe
 
 
+def _traceparent(request: Any) -> str | None:
+    """The request's place in a trace; a subrequest has none of its own."""
+    handled: Handled | None = request.environ.get(HANDLED)
+    return None if handled is None else handled.span.traceparent
+
+
 def _on_new_request(event: Any) -> None:
-    handled = event.request.environ.get(HANDLED)
+    handled: Handled | None = event.request.environ.get(HANDLED)
     if handled is not None:
         handled.begin(event.request)
 
@@ -148,6 +154,6 @@ def _on_application_created(event: Any) -> None:
 
 def includeme(config: Any) -> None:
     """Be around whatever policy there is."""
-    config.add_request_method(lambda request: request.environ[HANDLED].span.traceparent, "traceparent", reify=True)
+    config.add_request_method(_traceparent, "traceparent", reify=True)
     config.add_subscriber(_on_new_request, NewRequest)
     config.add_subscriber(_on_application_created, ApplicationCreated)
