@@ -360,7 +360,7 @@ def _request_session(request: Any) -> Session:
     )
     session: Session = request.registry.database.session(writes=writes)
     # who it is becomes known later: see the security policy
-    session.info[KEY] = Origin(None, request.request_id, request.client_address)
+    session.info[KEY] = Origin(None, request.request_id, request.client_address, request.traceparent)
     zope.sqlalchemy.register(session, transaction_manager=request.tm)
     return session
 
@@ -369,6 +369,7 @@ def includeme(config: Any) -> None:
     """Connect lazily: nothing here opens a connection, so the process may still fork."""
     registry = config.registry
     registry.database = Database(section(registry, "sqlalchemy"))
+    registry.tracing.watch(registry.database.engine)
     registry.writing_routes = set()
     config.include("pyramid_tm")
     config.include("pyramid_retry")

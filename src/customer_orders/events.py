@@ -59,6 +59,19 @@ class OrderStatusChanged:
 
 
 @dataclass(frozen=True)
+class MessageReported:
+    """What became of a message was reported by its provider, and counts.
+
+    :param traceparent: the place in a trace of the request that queued it, if it has one.
+    """
+
+    notification_id: int
+    notifier: str
+    status: str
+    traceparent: str | None
+
+
+@dataclass(frozen=True)
 class OrderDeleted:
     """An order is about to be deleted; announced before its row goes."""
 

@@ -128,6 +128,7 @@ def _application(config: str, draining: Any) -> Any:
         registry.dispatcher.start(registry.outbox)
         # a process of multiprocessing runs nothing of atexit
         util.Finalize(None, registry.dispatcher.stop, exitpriority=100)
+        util.Finalize(None, registry.tracing.stop, exitpriority=50)
 
     def serving(environ: dict[str, Any], start_response: Any) -> Any:
         environ[DRAINING] = draining.value

@@ -53,6 +53,7 @@ def run_waitress(app: Any, global_config: dict[str, str], **options: Any) -> Non
         server.close()
         if registry is not None:
             registry.dispatcher.stop()
+            registry.tracing.stop()
 
 
 def _server(app: Any, options: dict[str, Any]) -> Any:

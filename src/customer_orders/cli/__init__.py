@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from typing import Any
@@ -16,6 +17,8 @@ from customer_orders.notifications.worker import Worker
 from customer_orders.origin import SYSTEM, Origin
 from customer_orders.plugins import distribution, installed
 from customer_orders.settings import section
+
+log = logging.getLogger(__name__)
 
 
 @click.group()
@@ -114,7 +117,16 @@ def worker(registry: Any, concurrency: int | None) -> None:
     listener = Listener(registry.database, delivering.wake)
     delivering.start()
     listener.start()
-    click.echo("The worker is delivering.", err=True)
+    _say("The worker is delivering.")
     stopping.wait()
     listener.stop()
     delivering.stop()
+    registry.tracing.stop()
+
+
+def _say(words: str) -> None:
+    """Tell how a process fares that runs on: in its log, or on stderr where none is configured."""
+    if logging.root.handlers:
+        log.info(words)
+    else:
+        click.echo(words, err=True)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from customer_orders import db
 from customer_orders.customers.models import Customer
 from customer_orders.interfaces import Message
+from customer_orders.masking import masked
 from customer_orders.notifications import channels
 from customer_orders.notifications.models import Channel, Notification, NotificationAttempt, Status
 from customer_orders.settings import Section
@@ -32,6 +33,7 @@ class Claim:
 
     :param trial: whether others wait for what becomes of it: the attempt before was abandoned, and perhaps this very
         message ends every process; or the channel was down, and it finds out whether it works again.
+    :param request_id: the request that queued the message, and ``traceparent`` that one's place in a trace.
     :param began: when it was claimed, and ``good_until``, when its lease ends: by this process's monotonic clock.
     """
 
@@ -43,12 +45,20 @@ class Claim:
     trial: bool
     lease: int
     began: float
+    request_id: str | None
+    traceparent: str | None
     good_until: float = field(init=False)
     _times: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
         self.good_until = self.began + self.lease
         self._times = (self.began, self.began)
+
+    def fields(self) -> dict[str, Any]:
+        """What log lines say of it."""
+        trace_id = self.traceparent.split("-")[1] if self.traceparent else None
+        told = {"notification": self.notification_id, "attempt": self.number, "trace_id": trace_id}
+        return told if self.request_id is None else {**told, "request_id": masked(self.request_id)}
 
     @property
     def expired(self) -> bool:
@@ -247,7 +257,8 @@ def _claim_of(row: Row[Any], owner: str, now: datetime, lease: int, began: float
         language=row.language,
     )
     trial = probes or row.status == Status.SENDING
-    return Claim(row.id, owner, row.attempts + 1, message, now, trial, lease, began)
+    whence = (row.request_id, row.traceparent)
+    return Claim(row.id, owner, row.attempts + 1, message, now, trial, lease, began, *whence)
 
 
 def _update(session: Session, which: Any, **values: Any) -> None:
@@ -263,6 +274,7 @@ def _of(status: Status, since: Any) -> Any:
                 for name in (
                     *("id", "lease_owner", "attempts", "status", "unburned", "reason", "notifier"),
                     *("requeued_at", "created_at", "updated_at", "channel", "recipient", "text", "language"),
+                    *("request_id", "traceparent"),
                 )
             ),
             Customer.sms_opt_out.label("opted_out"),

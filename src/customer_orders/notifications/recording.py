@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.bulk import insert_rows, update_rows
+from customer_orders.logs import about
 from customer_orders.notifications import channels, reports
 from customer_orders.notifications.claiming import Claim, deadline
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
@@ -153,13 +154,14 @@ def _mended(session: Session, claim: Claim, outcome: Outcome) -> bool:
 
 def _say(settings: Section, claim: Claim, outcome: Outcome, status: str | None) -> None:
     usual = status is not None and outcome.name in ("accepted", "unavailable")
-    log.log(
-        logging.INFO if usual else logging.WARNING,
-        "notification %s by %s, attempt %s: %s, %s%s",
-        claim.notification_id,
-        settings.sms,
-        claim.number,
-        outcome.name,
-        "but it outlived its lease" if status is None else f"so {status}",
-        f" ({outcome.reason})" if outcome.reason else "",
-    )
+    with about(claim.fields):
+        log.log(
+            logging.INFO if usual else logging.WARNING,
+            "notification %s by %s, attempt %s: %s, %s%s",
+            claim.notification_id,
+            settings.sms,
+            claim.number,
+            outcome.name,
+            "but it outlived its lease" if status is None else f"so {status}",
+            f" ({outcome.reason})" if outcome.reason else "",
+        )

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.customers.services import opt_out
+from customer_orders.events import MessageReported, announce
 from customer_orders.interfaces import OptOut, Report
 from customer_orders.masking import masked
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt, Status
@@ -194,7 +195,7 @@ def _by_reference(session: Session, reports: Sequence[DeliveryReport], now: date
     for one in mine:
         message = messages.get(owners[one.notifier, one.reference])
         if message is not None:
-            _tell(message, one, now, speaks=last.get(message.id, message.reference) == one.reference)
+            _tell(session, message, one, now, speaks=last.get(message.id, message.reference) == one.reference)
     return [one for one in reports if one.notification_id is None]
 
 
@@ -220,7 +221,7 @@ def _last_references(session: Session, ids: Collection[int]) -> dict[int, str | 
     return {message: reference or None for message, (_, reference) in last.items()}
 
 
-def _tell(message: Notification, report: DeliveryReport, now: datetime, *, speaks: bool) -> None:
+def _tell(session: Session, message: Notification, report: DeliveryReport, now: datetime, *, speaks: bool) -> None:
     """Bind a report, and change the message by it.
 
     :param speaks: whether it is of the last attempt. Of one before it only ``delivered`` counts: what else became of
@@ -235,7 +236,12 @@ def _tell(message: Notification, report: DeliveryReport, now: datetime, *, speak
     status = raised(message.status, report.status)
     if status == message.status:
         return
-    log.info("notification %s by %s: reported %s, was %s", message.id, report.notifier, status, message.status)
+    log.info(
+        "notification %s by %s: reported %s, was %s",
+        *(message.id, report.notifier, status, message.status),
+        extra={"notification": message.id},
+    )
+    announce(session, MessageReported(message.id, report.notifier, status, message.traceparent))
     message.status, message.reason = status, report.reason
     message.sent_at = message.sent_at or report.received_at
     message.delivered_at = report.received_at if status == Status.DELIVERED else None

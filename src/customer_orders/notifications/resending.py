@@ -20,6 +20,7 @@ from customer_orders.events import Audited, announce
 from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.listing import criteria, read_notification
 from customer_orders.notifications.models import Notification, Status
+from customer_orders.origin import origin_of
 
 # What did not arrive, or of which nobody knows.
 RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.SUPPRESSED)
@@ -166,6 +167,7 @@ def _left(session: Session, asked: Sequence[ColumnElement[bool]], last: int) -> 
 def _queue_again(session: Session, ids: Sequence[int], hint: Hint) -> None:
     # asked for once the rows are locked: who opts out later has a later time
     now = db.now(session)
+    origin = origin_of(session)
     number = select(Customer.phone_number).where(Customer.id == Notification.customer_id).scalar_subquery()
     session.execute(
         update(Notification)
@@ -177,6 +179,8 @@ def _queue_again(session: Session, ids: Sequence[int], hint: Hint) -> None:
             unburned=Notification.attempts,
             next_attempt_at=now,
             requeued_at=now,
+            request_id=origin.request_id,
+            traceparent=origin.traceparent,
             sent_at=None,
             delivered_at=None,
             reference=None,

@@ -18,6 +18,7 @@ from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
+from customer_orders.origin import origin_of
 from customer_orders.quiet import QuietHours
 
 
@@ -61,6 +62,7 @@ def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFa
     """
     now = db.now(session)
     draft = outgoing.templates.draft(event, order, customer)
+    origin = origin_of(session)
     queued = Notification(
         order_id=order.id,
         customer_id=customer.id,
@@ -68,6 +70,8 @@ def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFa
         channel="sms",
         recipient=customer.phone_number,
         next_attempt_at=outgoing.quiet_hours.resume(now) if outgoing.quiet_hours else now,
+        request_id=origin.request_id,
+        traceparent=origin.traceparent,
         created_at=now,
         updated_at=now,
         **vars(draft),

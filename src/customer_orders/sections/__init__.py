@@ -20,6 +20,7 @@ from customer_orders.sections.limiting import Limits
 from customer_orders.sections.messages import Notifications
 from customer_orders.sections.retention import Retention
 from customer_orders.sections.secret import masked_url, passwords_in
+from customer_orders.sections.tracing import Tracing
 from customer_orders.settings import InvalidSettings, Number, Sections, Switch, Words, node
 
 
@@ -240,6 +241,7 @@ CORE: dict[str, type[colander.SchemaNode]] = {
     "notifications": Notifications,
     "retention": Retention,
     "server": Server,
+    "tracing": Tracing,
 }
 
 # Settings of the libraries underneath that are ours to choose, not the operator's: the code relies on them.
