@@ -47,6 +47,8 @@ def main(global_config: dict[str, Any], **settings: Any) -> Any:
     config.include("customer_orders.orders")
     # how many of both, and what the messages cost
     config.include("customer_orders.stats")
+    # what Prometheus is told
+    config.include("customer_orders.metrics")
     # whether it lives and is ready
     config.include("customer_orders.health")
     return config.make_wsgi_app()

@@ -17,16 +17,18 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from pyramid.paster import get_app, setup_logging
 
+from customer_orders.metrics.processes import share
 from customer_orders.settings import Section
 
 # Granian's lines go where all others go, by the INI; requests are the application's to log.
 LOGGING: dict[str, Any] = {"formatters": {}, "handlers": {}, "loggers": {"_granian": {}, "granian.access": {}}}
 
 
-def serve(config: str, settings: Section) -> None:
+def serve(config: str, settings: Section, metrics: str | None = None) -> None:
     """Serve the INI ``config`` until SIGTERM or SIGINT. Raises OSError if it cannot listen there.
 
     :param settings: its section ``server``.
+    :param metrics: the folder into which the processes that serve write theirs, if anybody reads them.
     """
     host, port = _probed(settings.listen)
     server = Granian(
@@ -49,7 +51,7 @@ def serve(config: str, settings: Section) -> None:
     )
     # granian has set up logging its own way
     setup_logging(config)
-    server.serve(target_loader=partial(_application, config), wrap_loader=False)
+    server.serve(target_loader=partial(_application, config, metrics), wrap_loader=False)
 
 
 def _probed(listen: Sequence[str]) -> tuple[str, int]:
@@ -69,9 +71,11 @@ def _probed(listen: Sequence[str]) -> tuple[str, int]:
     return str(address[0]), int(port)
 
 
-def _application(config: str) -> Any:
+def _application(config: str, metrics: str | None) -> Any:
     """The application, in a process that serves it; with its dispatcher, for as long as that lasts."""
     setup_logging(config)
+    if metrics is not None:
+        share(metrics)
     app = get_app(config)
     registry = getattr(app, "registry", None)
     if registry is not None:

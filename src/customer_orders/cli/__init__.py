@@ -13,6 +13,7 @@ from customer_orders import grants, migrations, production, retention
 from customer_orders.cli import access
 from customer_orders.cli.base import with_registry
 from customer_orders.db import make_folder
+from customer_orders.metrics.exposing import exposed
 from customer_orders.notifications.wakeup import Listener
 from customer_orders.notifications.worker import Worker
 from customer_orders.origin import SYSTEM, Origin
@@ -98,7 +99,8 @@ def serve(registry: Any) -> None:
     registry.database.engine.dispose()
     settings = section(registry, "server")
     try:
-        production.serve(click.get_current_context().params["config"], settings)
+        with exposed(registry, shared=True) as metrics:
+            production.serve(click.get_current_context().params["config"], settings, metrics)
     except OSError as error:
         said = f"cannot serve at {' '.join(settings.listen)}: {error}"
         raise click.ClickException(f"{said}. Change server.listen, or the variable SERVER_LISTEN.") from None
@@ -150,9 +152,10 @@ def worker(registry: Any, concurrency: int | None) -> None:
         signal.signal(number, lambda *_: stopping.set())
     delivering = Worker(registry.outbox, concurrency or settings.concurrency, settings.poll_interval)
     listener = Listener(registry.database, delivering.wake)
-    delivering.start()
-    listener.start()
-    click.echo("The worker is delivering.", err=True)
-    stopping.wait()
-    listener.stop()
-    delivering.stop()
+    with exposed(registry):
+        delivering.start()
+        listener.start()
+        click.echo("The worker is delivering.", err=True)
+        stopping.wait()
+        listener.stop()
+        delivering.stop()
