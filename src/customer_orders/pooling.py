@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from threading import Lock
 from typing import Any, Protocol, cast
 
 from sqlalchemy import PoolProxiedConnection, QueuePool
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+# SQLAlchemy logs by the name of the class, and would be as quiet as elsewhere by its own
+logging.getLogger(__name__).setLevel(logging.WARNING)
 
 
 class PoolWatch(Protocol):

@@ -32,9 +32,7 @@ def backlog(session: Session) -> Backlog:
     """What waits now."""
     now = db.now(session)
     counts = select(Notification.status, func.count()).where(Notification.status.in_(WAITING))
-    depth = dict.fromkeys(map(str, WAITING), 0) | dict(
-        session.execute(counts.group_by(Notification.status)).tuples().all()
-    )
+    depth = dict.fromkeys(map(str, WAITING), 0) | dict(session.execute(counts.group_by(Notification.status)).all())
     due = [
         session.scalar(select(func.min(since)).where(Notification.status == status, since <= now))
         for status, since in (
@@ -44,4 +42,4 @@ def backlog(session: Session) -> Backlog:
     ]
     oldest = max([(now - since).total_seconds() for since in due if since is not None], default=0.0)
     channels = session.execute(select(Channel.notifier, Channel.paused_until.is_not(None)))
-    return Backlog(depth, oldest, dict(channels.tuples().all()))
+    return Backlog(depth, oldest, dict(channels.all()))
