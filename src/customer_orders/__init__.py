@@ -55,6 +55,8 @@ def include(config: Configurator) -> None:
     config.include("customer_orders.orders")
     # how many of both, and what the messages cost
     config.include("customer_orders.stats")
+    # what Prometheus is told
+    config.include("customer_orders.metrics")
     # whether it lives and is ready
     config.include("customer_orders.health")
     # which code it is

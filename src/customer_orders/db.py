@@ -49,6 +49,7 @@ from sqlalchemy.types import TypeEngine
 from customer_orders.errors import Conflict, Stale
 from customer_orders.events import Listener
 from customer_orders.origin import KEY, SYSTEM, Origin
+from customer_orders.pooling import WatchedPool
 from customer_orders.settings import Section, section
 
 # Milliseconds for which a SQLite writer waits for its turn.
@@ -244,6 +245,7 @@ class Database:
 
 def _engine(url: URL, settings: Section) -> Engine:
     options: dict[str, Any] = {
+        "poolclass": WatchedPool,
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
         "pool_timeout": settings.pool_timeout,

@@ -12,6 +12,7 @@ import click
 from customer_orders import migrations, production, retention
 from customer_orders.cli import access, database, doctor
 from customer_orders.cli.base import with_registry
+from customer_orders.metrics.exposing import exposed
 from customer_orders.notifications.wakeup import Listener
 from customer_orders.notifications.worker import Worker
 from customer_orders.origin import SYSTEM, Origin
@@ -63,7 +64,8 @@ def serve(registry: Any) -> None:
     registry.database.engine.dispose()
     settings = section(registry, "server")
     try:
-        production.serve(click.get_current_context().params["config"], settings)
+        with exposed(registry, shared=True) as metrics:
+            production.serve(click.get_current_context().params["config"], settings, metrics)
     except OSError as error:
         said = f"cannot serve at {' '.join(settings.listen)}: {error}"
         raise click.ClickException(f"{said}. Change server.listen, or the variable SERVER_LISTEN.") from None
@@ -115,12 +117,13 @@ def worker(registry: Any, concurrency: int | None) -> None:
         signal.signal(number, lambda *_: stopping.set())
     delivering = Worker(registry.outbox, concurrency or settings.concurrency, settings.poll_interval)
     listener = Listener(registry.database, delivering.wake)
-    delivering.start()
-    listener.start()
-    _say("The worker is delivering.")
-    stopping.wait()
-    listener.stop()
-    delivering.stop()
+    with exposed(registry):
+        delivering.start()
+        listener.start()
+        _say("The worker is delivering.")
+        stopping.wait()
+        listener.stop()
+        delivering.stop()
     registry.tracing.stop()
 
 

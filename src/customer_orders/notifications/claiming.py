@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.customers.models import Customer
+from customer_orders.events import MessageChange, MessagesChanged, announce
 from customer_orders.interfaces import Message
 from customer_orders.masking import masked
 from customer_orders.notifications import channels
@@ -148,15 +149,21 @@ def renew(session: Session, settings: Section, claims: Sequence[Claim]) -> None:
 
 def release(session: Session, claims: Sequence[Claim]) -> None:
     """Give back what was claimed and not begun: it is due again, and no attempt was made."""
-    _update(
-        session,
-        _held(claims),
-        status=case((Notification.reason.is_(None), Status.QUEUED), else_=Status.CANCELLED),
-        attempts=Notification.attempts - 1,
-        lease_owner=None,
-        lease_expires_at=None,
-        updated_at=db.now(session),
+    released = session.execute(
+        update(Notification)
+        .where(_held(claims))
+        .values(
+            status=case((Notification.reason.is_(None), Status.QUEUED), else_=Status.CANCELLED),
+            attempts=Notification.attempts - 1,
+            lease_owner=None,
+            lease_expires_at=None,
+            updated_at=db.now(session),
+        )
+        .returning(Notification.notifier, Notification.status, Notification.reason)
+        .execution_options(synchronize_session=False)
     )
+    cancelled = [MessageChange(*row) for row in released if row.status == Status.CANCELLED]
+    announce(session, MessagesChanged(cancelled))
 
 
 def deadline(settings: Section, row: Any) -> datetime:
@@ -210,6 +217,7 @@ def _ended(session: Session, settings: Section, now: datetime, row: Row[Any]) ->
         updated_at=now,
         **({"sent_at": now} if status == Status.UNKNOWN else {}),
     )
+    announce(session, MessagesChanged([MessageChange(row.notifier, status, reason)]))
     log.warning("notification %s: no further attempt, so %s (%s)", row.id, status, reason)
     return True
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.customers.services import opt_out
-from customer_orders.events import MessageReported, announce
+from customer_orders.events import MessageChange, MessageReported, MessagesChanged, announce
 from customer_orders.interfaces import OptOut, Report
 from customer_orders.masking import masked
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt, Status
@@ -121,12 +121,14 @@ def sweep(session: Session, *, reporting: Collection[str], deadline: timedelta) 
         Notification.notifier.in_(reporting),
     )
     if overdue:
-        session.execute(
+        changed = session.execute(
             update(Notification)
             .where(Notification.id.in_(overdue))
             .values(status=Status.EXPIRED, reason="no_report", updated_at=now)
+            .returning(Notification.notifier, Notification.status, Notification.reason)
             .execution_options(synchronize_session=False)
         )
+        announce(session, MessagesChanged([MessageChange(*row) for row in changed]))
     unknown = and_(Notification.notifier == DeliveryReport.notifier, Notification.recipient == DeliveryReport.recipient)
     waiting = select(DeliveryReport.id).join(Notification, unknown).where(Notification.status == Status.UNKNOWN)
     kept = _kept(session, DeliveryReport.notification_id.is_(None), DeliveryReport.id.in_(waiting))
@@ -248,6 +250,11 @@ def _tell(session: Session, message: Notification, report: DeliveryReport, now: 
     # nobody who still means to send it, or is at it, has it any more
     message.next_attempt_at = message.lease_owner = message.lease_expires_at = None
     message.updated_at = now
+    delivered = status == Status.DELIVERED
+    took = (report.received_at - message.created_at).total_seconds()
+    arrived = max(0.0, took) if delivered and message.event == "order_placed" else None
+    reason = None if delivered or status == Status.SENT else "reported"
+    announce(session, MessagesChanged([MessageChange(message.notifier, status, reason, arrived=arrived)]))
 
 
 def _by_number(session: Session, reports: Sequence[DeliveryReport], now: datetime) -> list[DeliveryReport]:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from customer_orders import db
 from customer_orders.customers.models import Customer
 from customer_orders.errors import Conflict, Forbidden
-from customer_orders.events import Audited, announce
+from customer_orders.events import Audited, MessageChange, MessagesChanged, announce
 from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.listing import criteria, read_notification
 from customer_orders.notifications.models import Notification, Status
@@ -191,4 +191,5 @@ def _queue_again(session: Session, ids: Sequence[int], hint: Hint) -> None:
         execution_options={"synchronize_session": False},
     )
     announce(session, Audited("notification.resent", ids, at=now))
+    announce(session, MessagesChanged([MessageChange(None, Status.QUEUED)] * len(ids)))
     hint_after_commit(session, hint, ids)

@@ -12,7 +12,16 @@ from sqlalchemy import ColumnElement, Select, case, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from customer_orders import db
-from customer_orders.events import CustomerFacts, OrderDeleted, OrderFacts, OrderPlaced, OrderStatusChanged
+from customer_orders.events import (
+    CustomerFacts,
+    MessageChange,
+    MessagesChanged,
+    OrderDeleted,
+    OrderFacts,
+    OrderPlaced,
+    OrderStatusChanged,
+    announce,
+)
 from customer_orders.keyset import common_filters
 from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.models import Notification, Status
@@ -85,6 +94,7 @@ def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFa
         queued.status, queued.reason = Status.SUPPRESSED, "no_notifier"
     session.add(queued)
     session.flush()
+    announce(session, MessagesChanged([MessageChange(None, queued.status, queued.reason)]))
     if queued.status == Status.QUEUED:
         hint_after_commit(session, outgoing.hint, [queued.id])
 
@@ -99,7 +109,7 @@ def _cancel(session: Session, order_id: int, reason: str) -> None:
     now = db.now(session)
     queued = Notification.status == Status.QUEUED
     going = [Status.QUEUED, Status.SENDING, Status.UNKNOWN]
-    session.execute(
+    touched = session.execute(
         update(Notification)
         .where(Notification.order_id == order_id, Notification.status.in_(going))
         .values(
@@ -108,8 +118,11 @@ def _cancel(session: Session, order_id: int, reason: str) -> None:
             next_attempt_at=None,
             updated_at=case((queued, now), else_=Notification.updated_at),
         )
+        .returning(Notification.notifier, Notification.status)
         .execution_options(synchronize_session=False)
     )
+    cancelled = [MessageChange(by, status, reason) for by, status in touched if status == Status.CANCELLED]
+    announce(session, MessagesChanged(cancelled))
 
 
 def summaries(session: Session, order_ids: Sequence[int]) -> dict[int, Told]:
