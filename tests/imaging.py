@@ -135,6 +135,8 @@ class Image:
         return [
             *("bwrap", "--ro-bind", str(self.root), "/", "--dev", "/dev", "--proc", "/proc"),
             *("--perms", "1777", "--tmpfs", "/tmp"),
+            # of its own accord it makes folders that root alone may enter
+            *(word for place in binds.values() for word in ("--perms", "0755", "--dir", str(Path(place).parent))),
             *(word for file, place in binds.items() for word in ("--bind", str(file), place)),
             *("--unshare-pid", "--as-pid-1", "--die-with-parent", "--clearenv"),
             *(word for name, value in named.items() for word in ("--setenv", name, value)),
