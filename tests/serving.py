@@ -74,6 +74,9 @@ class Server:
             **{variable(key): rate for key, rate in GENEROUS.items()},
             **environ,
         }
+        if secret := environ.get("NOTIFICATIONS_REPORT_SECRETS"):
+            # as `make serve` does
+            self.environ["DEVTOOLS_REPORT_URL"] = f"{self.url}/api/notifications/reports/devtools/{secret}"
         self.ini, self.log = ini, log
         self.program = [str(BIN / "customer-orders"), "serve", "-c"] if production else [str(BIN / "pserve")]
         self.process: subprocess.Popen[bytes] | None = None
