@@ -88,7 +88,11 @@ def a_clone(folder: Path) -> Iterator[tuple[Path, Server]]:
     shutil.copy(ROOT / "development.ini", folder)
     url = f"sqlite:///{folder}/var/customer-orders.sqlite"
     secret = secrets.token_urlsafe(32)
-    with serving(folder / "var", url, folder / "development.ini", NOTIFICATIONS_REPORT_SECRETS=secret) as server:
+    environ = {
+        "NOTIFICATIONS_REPORT_SECRETS": secret,
+        "DEVTOOLS_REPORT_URL": f"{{url}}/api/notifications/reports/devtools/{secret}",
+    }
+    with serving(folder / "var", url, folder / "development.ini", **environ) as server:
         yield folder, server
 
 
