@@ -100,7 +100,7 @@ class Shell:
         try:
             process.stdin.write(f"{commands}\nprintf '\\n%s %s\\n' {mark} $?\n")
             process.stdin.flush()
-            printed = []
+            printed: list[str] = []
             for line in process.stdout:
                 if line.startswith(mark):
                     return "".join(printed).removesuffix("\n"), int(line.split()[1])

@@ -104,7 +104,7 @@ def _type(each: dict[str, Any]) -> str:
     elif "items" in each:
         said = f"list of {_type(each['items'])}" if each["items"].get("type") else "list"
     else:
-        said = each.get("format") if each.get("format") not in (None, "int64") else each.get("type", "object")
+        said = str(each.get("type", "object") if each.get("format") in (None, "int64") else each["format"])
     low, high = (each.get(f"{which}imum", each.get(f"{which}Length")) for which in ("min", "max"))
     # of ids the bounds are the database's
     if not words and high is not None and high < 2**53:
