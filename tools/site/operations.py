@@ -53,7 +53,7 @@ def _operation(told: dict[str, Any], path: str, method: str, operation: dict[str
         parts += _table(title, rows)
     for each in given:
         if each["in"] == "body":
-            parts += _table("Body", _fields(told, each["schema"], ""))
+            parts += _table("Body", _fields(told, each["schema"], "", given=True))
     failures: list[str] = []
     for status, answer in operation["responses"].items():
         if status < "400":
@@ -74,25 +74,26 @@ def _success(told: dict[str, Any], status: str, answer: dict[str, Any]) -> Itera
         yield f"Headers: {', '.join(names)}.\n"
 
 
-def _fields(told: dict[str, Any], schema: dict[str, Any], prefix: str) -> Iterator[str]:
-    """A row for each field, those of objects in it below."""
+def _fields(told: dict[str, Any], schema: dict[str, Any], prefix: str, *, given: bool = False) -> Iterator[str]:
+    """A row for each field, those of objects in it below. ``given``: by the caller, who may leave out what they may."""
     if "$ref" in schema:
         schema = told["definitions"][schema["$ref"].rpartition("/")[2]]
     for name, each in schema.get("properties", {}).items():
-        yield _row(f"{prefix}{name}", each, required=name in schema.get("required", ()))
+        yield _row(f"{prefix}{name}", each, required=given and name in schema.get("required", ()))
         inner = each.get("items", each)
-        yield from _fields(told, inner, f"{prefix}{name}{'[]' if 'items' in each else ''}.")
+        yield from _fields(told, inner, f"{prefix}{name}{'[]' if 'items' in each else ''}.", given=given)
 
 
 def _row(name: str, each: dict[str, Any], *, required: bool) -> str:
     said = each.get("description", "").replace("|", "\\|").replace("\n", " ")
-    return f"| `{name}`{' *' if required else ''} | {_type(each)} | {said} |"
+    return f"| `{name}` | {_type(each)}{', required' if required else ''} | {said} |"
 
 
 def _table(title: str, rows: Any) -> Iterator[str]:
     found = list(rows)
     if found:
-        yield f"**{title}**\n" if title else ""
+        if title:
+            yield f"**{title}**\n"
         yield "\n".join(["| name | type | meaning |", "|---|---|---|", *found]) + "\n"
 
 
@@ -100,11 +101,11 @@ def _type(each: dict[str, Any]) -> str:
     """The type of a value, in words, with its bounds."""
     words = [word for word in each.get("enum", ()) if word is not None]
     if words:
-        said = ", ".join(f"`{word}`" for word in words) if len(words) <= WORDS else f"one of {len(words)} words"
+        said = ", ".join(f"`{word}`" for word in words) if len(words) <= WORDS else f"one of {len(words)} codes"
     elif "items" in each:
         said = f"list of {_type(each['items'])}" if each["items"].get("type") else "list"
     else:
-        said = str(each.get("type", "object") if each.get("format") in (None, "int64") else each["format"])
+        said = str(each.get("type", "anything") if each.get("format") in (None, "int64") else each["format"])
     low, high = (each.get(f"{which}imum", each.get(f"{which}Length")) for which in ("min", "max"))
     # of ids the bounds are the database's
     if not words and high is not None and high < 2**53:
