@@ -204,7 +204,8 @@ def test_the_plugin_of_the_page_sends_and_hears_what_became_of_it(
     given = dict(line.split(" = ") for line in ini.splitlines())
     key, secret = secrets.token_urlsafe(16), secrets.token_urlsafe(32)
     with provider() as post:
-        post.answer = lambda asked: Answer({"id": "pigeon-1", "price": "0.5", "currency": "KES"}, 201)
+        taken = {"id": "pigeon-1", "price": "0.5", "currency": "KES"}
+        post.answer = lambda asked: Answer(taken, 201) if asked.method == "POST" else Answer({})
         given |= {"pigeon.url": post.url, "pigeon.api_key": key, "notifications.report_secrets": secret}
         environ = {variable(name): value for name, value in given.items()} | pigeon[1]
         with serving(tmp_path, new_database("sqlite", migrated=True), **environ) as server, requests.Session() as staff:
@@ -220,7 +221,9 @@ def test_the_plugin_of_the_page_sends_and_hears_what_became_of_it(
             report = {"id": "pigeon-1", "status": "delivered"}
             assert requests.post(f"{server.url}/api/notifications/reports/pigeon/{secret}", json=report, timeout=30).ok
             assert became()["status"] == "delivered"
-    (asked,) = post.asked
+            assert "Pigeon Post knows the account." in server.command("doctor", "--only", "pigeon")
+    asked, account = post.asked
+    assert (account.method, account.path) == ("GET", "/account")
     assert json.loads(asked.body)["to"] == "+254713812939"
     assert (asked.headers["Authorization"], asked.headers["Idempotency-Key"]) == (f"Bearer {key}", "notification-1")
 
