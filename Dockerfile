@@ -1,5 +1,5 @@
 # Customer Orders: one image for the server, the worker and the migrations. `make image` builds it, `make image-check`
-# tries it, and README.md ("Run the image") says how to run it.
+# tries it, and docs/image.md says how to run it.
 
 # Any Debian with Python 3.11 to 3.14 and its venv. What a tag stands for changes: have CI name the digest that it was
 # tried with, as make image PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie@sha256:...
@@ -34,13 +34,18 @@ COPY --from=build /opt/customer-orders /opt/customer-orders
 # mount another over it, or set what it names by variables
 COPY production.ini /etc/customer-orders/
 
+ARG PYTHON_IMAGE
+ARG VERSION=
+ARG REVISION=
+ARG SOURCE=
 ENV PATH=/opt/customer-orders/bin:$PATH \
+    APP_COMMIT=${REVISION} \
     CUSTOMER_ORDERS_CONFIG=/etc/customer-orders/production.ini \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     PYTHONWARNINGS="ignore:pkg_resources is deprecated"
 USER 10001:10001
-EXPOSE 6543
+EXPOSE 6543 9464
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["customer-orders"]
 CMD ["serve"]
@@ -48,10 +53,6 @@ CMD ["serve"]
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s \
     CMD ["python", "-IS", "-c", "import http.client, os; port = (os.environ.get('SERVER_LISTEN') or '6543').rpartition(':')[2]; asked = http.client.HTTPConnection('127.0.0.1', int(port), timeout=4); asked.request('GET', '/livez'); raise SystemExit(asked.getresponse().status != 200)"]
 
-ARG PYTHON_IMAGE
-ARG VERSION=
-ARG REVISION=
-ARG SOURCE=
 LABEL org.opencontainers.image.title="Customer Orders" \
       org.opencontainers.image.description="The order book of a merchant, as a service." \
       org.opencontainers.image.version="${VERSION}" \

