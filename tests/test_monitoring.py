@@ -19,7 +19,7 @@ from customer_orders.events import ChannelPaused, announce
 from customer_orders.interfaces import Cost, Receipt, Rejected
 from customer_orders.metrics.exposing import Scrape
 from customer_orders.metrics.measures import REASONS
-from customer_orders.notifications.models import Notification, Status
+from customer_orders.notifications.models import Status
 from scraping import Scraped
 from serving import ROOT
 from test_docs import slug
