@@ -237,13 +237,22 @@ def connected(url):
     engine.dispose()
 
 
+# What else a dump has to hold.
+DEFINED = {
+    "(constraints)": "SELECT concat(conrelid::regclass, conname, pg_get_constraintdef(oid)) AS one FROM pg_constraint "
+    "WHERE connamespace = 'public'::regnamespace",
+    "(indexes)": "SELECT indexdef AS one FROM pg_indexes WHERE schemaname = 'public'",
+}
+
+
 def checksums(connection) -> dict[str, tuple[int, str]]:
-    """Rows and a checksum of all of their values, by table."""
+    """Rows and a checksum of all of their values, by table; and the same of what is defined."""
     connection.execute(text("SET LOCAL TimeZone = 'UTC'"))
+    found = {name: f"SELECT t::text AS one FROM {name} t" for name in [*Base.metadata.tables, "alembic_version"]}  # noqa: S608
     sums = {}
-    for name in [*sorted(Base.metadata.tables), "alembic_version"]:
-        each = f"SELECT count(*), md5(coalesce(string_agg(md5(t::text), '' ORDER BY t::text), '')) FROM {name} t"  # noqa: S608
-        sums[name] = tuple(connection.execute(text(each)).one())
+    for name, rows in sorted({**found, **DEFINED}.items()):
+        total = f"SELECT count(*), md5(string_agg(md5(one), '' ORDER BY one)) FROM ({rows}) found"  # noqa: S608
+        sums[name] = tuple(connection.execute(text(total)).one())
     return sums
 
 
