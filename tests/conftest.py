@@ -40,13 +40,15 @@ SIGNING_KEY = secrets.token_urlsafe(64)
 
 # Modules that take longest, dearest first: begun first, so that no process is left alone with one in the end.
 DEAREST = (
-    *("test_delivery_storms", "test_processes", "test_browser", "test_providers", "test_fuzz", "test_unavailable"),
+    *("test_delivery_storms", "test_processes", "test_doctor", "test_behind_proxy", "test_browser", "test_providers"),
+    *("test_previous_release", "test_migrating", "test_backups", "test_fuzz", "test_unavailable"),
     *("test_filters", "test_forged", "test_reports", "test_notifications", "test_lists", "test_document"),
     *("test_conditional", "test_conformance", "test_cli", "test_manners"),
-    *("test_previous_release", "test_migrating", "test_backups"),
 )
 # The only ones that run code on SQLite which runs nowhere else.
 OF_EITHER_DATABASE = ("test_db", "test_migrations", "test_migrating", "test_restored")
+# Each of whose cases runs code that no other does.
+OF_MANY_CASES = ("test_doctor",)
 UNMEASURED = pytest.StashKey[bool]()
 # Cases of a test that coverage looks at: what it sees in those, it sees in all.
 CASES = 3
@@ -68,7 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
         kind = _kind(item)
         test = f"{item.nodeid.partition('[')[0]} {kind}"
         cases[test] += 1
-        if cases[test] > CASES or (kind == "sqlite" and item.path.stem not in OF_EITHER_DATABASE):
+        many = cases[test] > CASES and item.path.stem not in OF_MANY_CASES
+        if many or (kind == "sqlite" and item.path.stem not in OF_EITHER_DATABASE):
             item.stash[UNMEASURED] = True
     # pytest itself puts all tests of one database first
     yield

@@ -61,7 +61,10 @@ def unmeasured() -> dict[str, str]:
 
 
 class Server:
-    """One server on a port of loopback: ``pserve``, or with ``production`` what ``customer-orders serve`` starts."""
+    """One server on a port of loopback: ``pserve``, or with ``production`` what ``customer-orders serve`` starts.
+
+    :param environ: its variables; ``{url}`` in a value is its own address.
+    """
 
     def __init__(self, ini: Path, environ: dict[str, str], log: Path, *, production: bool = False) -> None:
         port = free_port()
@@ -72,7 +75,7 @@ class Server:
             "SERVER_LISTEN": f"127.0.0.1:{port}",
             "PYTHONWARNINGS": "ignore:pkg_resources is deprecated",
             **{variable(key): rate for key, rate in GENEROUS.items()},
-            **environ,
+            **{name: value.replace("{url}", self.url) for name, value in environ.items()},
         }
         self.ini, self.log = ini, log
         self.program = [str(BIN / "customer-orders"), "serve", "-c"] if production else [str(BIN / "pserve")]

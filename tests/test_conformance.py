@@ -17,7 +17,12 @@ import pytest
 from zope.interface import implementer
 
 from customer_orders.interfaces import *
-from customer_orders.testing import DeliveryReportsContract, IdentityProviderContract, NotifierContract
+from customer_orders.testing import (
+    CheckContract,
+    DeliveryReportsContract,
+    IdentityProviderContract,
+    NotifierContract,
+)
 """
 
 NOTIFIER = (
@@ -231,6 +236,61 @@ def test_unsound_reports_are_found(pytester, sound, unsound):
 def test_an_unsound_identity_provider_is_found(pytester, sound, unsound):
     assert sound in PROVIDER
     _, told = outcomes(pytester, PROVIDER.replace(sound, unsound))
+    assert told["failed"]
+
+
+CHECK = (
+    HEAD
+    + """
+class Loft:
+    def __init__(self, pigeons):
+        self.pigeons = pigeons
+
+    def check(self):
+        if not self.pigeons:
+            raise CheckFailed("No pigeon is at home.", remedy="Feed them.")
+        return f"{self.pigeons} pigeons are at home."
+
+
+class TestLoft(CheckContract):
+    @pytest.fixture
+    def check(self):
+        return Loft(3).check
+
+    @pytest.fixture
+    def failing(self):
+        return [Loft(0).check]
+
+    @pytest.fixture
+    def untold(self):
+        return ["coordinates"]
+"""
+)
+
+
+def test_a_sound_check_passes(pytester):
+    _, told = outcomes(pytester, CHECK)
+    assert told == {"passed": 4}
+
+
+@pytest.mark.parametrize(
+    ("sound", "unsound"),
+    [
+        ('return f"{self.pigeons} pigeons are at home."', "return self.pigeons"),
+        ('return f"{self.pigeons} pigeons are at home."', "self.pigeons -= 1"),
+        ('raise CheckFailed("No pigeon is at home.", remedy="Feed them.")', "return 'none'"),
+        ('raise CheckFailed("No pigeon is at home.", remedy="Feed them.")', "raise ValueError"),
+        ('"No pigeon is at home."', '""'),
+        ('"No pigeon is at home."', "None"),
+        ('remedy="Feed them."', 'remedy=""'),
+        ('"No pigeon is at home."', '"No pigeon is at its coordinates."'),
+        ("pigeons are at home", "pigeons are at their coordinates"),
+        ("return [Loft(0).check]", "return []"),
+    ],
+)
+def test_an_unsound_check_is_found(pytester, sound, unsound):
+    assert sound in CHECK
+    _, told = outcomes(pytester, CHECK.replace(sound, unsound))
     assert told["failed"]
 
 

@@ -38,7 +38,7 @@ from customer_orders.notifications.models import Channel, Notification
 from customer_orders.settings import MASK, variable
 from loopback import Answer, authority, provider, reset, unused_url
 from quotas import GENEROUS
-from serving import BIN, ROOT
+from serving import BIN, NODE, ROOT, OpenIdProvider
 
 __all__ = ["authority"]
 
@@ -506,6 +506,28 @@ broken("reachable", "leads to another deployment, which calls itself https://els
 )
 
 
+@broken("ready", "/readyz answers with 503.\nmigrations: ")
+def not_ready(shop):
+    (shop.folder / "empty.sqlite").touch()
+    shop.served = {"sqlalchemy.url": f"sqlite:///{shop.folder}/empty.sqlite"}
+
+
+@broken("ready", "does not answer from here")
+def nothing_serves(shop):
+    shop.serves = False
+
+
+@broken("ready", "checked.queue: warning: The queue is long.", outcome="warning")
+def ready_all_the_same(shop):
+    def warn():
+        raise CheckFailed("The queue is long.", warning=True)
+
+    script = importlib.import_module("checked").SCRIPT
+    script.does["queue"] = warn
+    shop.stack.callback(script.does.clear)
+    shop.served = {"plugins": "devtools google africastalking checked"}
+
+
 @broken("report_url", "answers with 404, as if the secret were wrong")
 def other_report_secret(shop):
     shop.served = {"notifications.report_secrets": secrets.token_urlsafe(32)}
@@ -616,12 +638,40 @@ def test_the_key_that_signs_is_told_by_its_kid(deploy):
     assert shop.check("signing_key")["found"] == "k1 signs with HS512; 1 more verify."
 
 
+def test_a_proxy_may_keep_readyz_from_the_public(deploy):
+    shop = deploy("sqlite")
+    with contextlib.ExitStack() as shop.stack:
+        instead(shop, Answer(b"", 404))
+        told = shop.check("ready")
+    assert (told["outcome"], told["remedy"]) == ("skipped", None)
+
+
 def test_an_admin_who_was_granted_it_is_one(deploy):
     shop = deploy("sqlite")
     shop.settings["auth.admins"] = ""
     with shop.application() as app, app.registry.database.transaction() as session:
         grant(session, str(local_user(session, "jane@shop.example", "viewer").id), "admin")
     assert shop.check("access")["outcome"] == "ok"
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(
+    not NODE and not os.environ.get("REQUIRE_OPENID_PROVIDER"),
+    reason="neither this machine nor PyPI has Node, or npm has no oidc-provider (`make test` tries both)",
+)
+def test_a_certified_provider_knows_a_client_by_its_secret_alone(deploy, authority):
+    shop = deploy("sqlite")
+    openid = OpenIdProvider(shop.folder, authority, shop.settings["app.public_url"])
+    openid.start()
+    try:
+        shop.settings |= {"google.issuer": openid.url, "google.client_id": openid.client_id}
+        wrong = shop.check("google.client")
+        shop.secrets["google.client_secret"] = openid.client_secret
+        right = {name: shop.check(f"google.{name}")["outcome"] for name in ("client", "clock", "discovery")}
+    finally:
+        openid.end()
+    assert (wrong["outcome"], "invalid_client" in wrong["found"]) == ("failed", True)
+    assert right == {"client": "ok", "clock": "ok", "discovery": "ok"}
 
 
 # -- how it tells -------------------------------------------------------------------------------------------------
@@ -642,6 +692,7 @@ def test_what_else_is_wrong_is_told_too_however_broken_it_is(deploy):
         "settings",
         "database",
         "reachable",
+        "ready",
         "report_url",
     }
     for said in ("api.max_body (variable API_MAX_BODY", "nothing: there is no such plugin"):
@@ -677,7 +728,15 @@ def test_offline_nobody_outside_is_asked(deploy):
     code, printed = shop.examine("--json", "--offline")
     assert code == 0
     outcomes = {check["name"]: check["outcome"] for check in json.loads(printed)["checks"]}
-    skipped = {"reachable", "report_url", "google.discovery", "google.clock", "google.client", "africastalking.account"}
+    skipped = {
+        "reachable",
+        "ready",
+        "report_url",
+        "google.discovery",
+        "google.clock",
+        "google.client",
+        "africastalking.account",
+    }
     assert {name for name, outcome in outcomes.items() if outcome == "skipped"} == skipped | POSTGRESQL_ONLY
     assert (len(shop.sms.asked), len(shop.google.asked)) == before
 

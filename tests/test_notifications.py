@@ -85,8 +85,10 @@ def resend_all(client, **body):
 
 def test_a_message_tells_what_it_is_and_what_became_of_it(client, deliver):
     customer = factories.customer(client, phone_number="0713 812 939", language="sw")
+    client.extra_environ["HTTP_X_REQUEST_ID"] = "till-7"
     order = factories.order(client, customer=customer["id"])
     deliver()
+    client.extra_environ["HTTP_X_REQUEST_ID"] = "office-1"
     (listed,) = client.get(URL).json
     for name in ("created_at", "updated_at"):
         assert TIMESTAMP.fullmatch(listed[name])
@@ -109,6 +111,7 @@ def test_a_message_tells_what_it_is_and_what_became_of_it(client, deliver):
         "cost": {"amount": "0.8000", "currency": "KES"},
         "notifier": "scripted",
         "reference": "scripted-1",
+        "request_id": "till-7",
     }
     assert {name for name in listed if name.endswith("_at")} == {
         "created_at",

@@ -240,6 +240,8 @@ class TestDeploy:
     def deploy(self, monkeypatch):
         module = script("deploy")
         monkeypatch.setattr(module, "PAUSE", 0.01)
+        # one look
+        monkeypatch.setattr(module, "ANSWERING", 0.0)
         return module
 
     @pytest.fixture
@@ -308,15 +310,20 @@ class TestDeploy:
             self.run(deploy, cluster, site)
         assert [call for call in cluster.calls if "undo" in call] == ["rollout undo deployment/server --to-revision=7"]
 
-    def test_the_wrong_version_at_the_door_is_undone(self, deploy, cluster, site, monkeypatch):
-        monkeypatch.setattr(deploy, "ANSWERING", 0.0)
+    def test_the_wrong_version_at_the_door_is_undone(self, deploy, cluster, site):
         self.serves(site, "1.1.0")
         with pytest.raises(deploy.Failed, match=r"(?s)version 1\.1\.0 instead of 1\.2\.0.*Back at"):
             self.run(deploy, cluster, site)
 
+    def test_the_version_before_may_answer_for_a_while(self, deploy, cluster, site, monkeypatch):
+        monkeypatch.setattr(deploy, "ANSWERING", 60.0)
+        versions = iter(["1.1.0", "1.1.0", "1.2.0"])
+        site.answer = lambda asked: Answer({"version": next(versions)} if asked.path == "/version" else {})
+        self.run(deploy, cluster, site)
+        assert next(versions, None) is None
+
     @pytest.mark.parametrize("answer", [Answer({"version": "1.2.0"}, status=503), Answer(b"no JSON"), Answer([])])
-    def test_an_unready_service_is_undone(self, deploy, cluster, site, monkeypatch, answer):
-        monkeypatch.setattr(deploy, "ANSWERING", 0.0)
+    def test_an_unready_service_is_undone(self, deploy, cluster, site, answer):
         site.answer = lambda asked: answer
         with pytest.raises(deploy.Failed, match=r"(?s)is not well.*Back at"):
             self.run(deploy, cluster, site)

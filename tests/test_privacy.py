@@ -32,6 +32,8 @@ IMPERSONAL = {
         *("event", "channel", "language", "encoding", "status", "lease_owner", "notifier", "cost_currency"),
         # text on SQLite
         "cost_amount",
+        # of the staff
+        *("request_id", "traceparent"),
     },
     "notification_attempts": {"lease_owner", "notifier", "outcome"},
     "delivery_reports": {"notifier", "status"},

@@ -20,7 +20,7 @@ from serving import ROOT
 
 # What looks like a secret and is none: by file, a part of the line, and why.
 EXCEPTIONS = {
-    ("README.md", "postgresql+psycopg://user:password@host/database"): "how to write the setting",
+    ("docs/configuration.md", "postgresql+psycopg://user:password@host/database"): "how to write the setting",
     ("production.ini", "postgresql+psycopg://user:password@host/database"): "how to write the setting",
     ("production.ini", "The secret in their address is a password"): "a sentence",
     ("src/customer_orders/auth/policy.py", "api-keys:manage"): "the name of a permission",

@@ -10,10 +10,10 @@ warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 
 from pyramid.config import Configurator  # noqa: E402
 
-from customer_orders import masking  # noqa: E402
+from customer_orders import logs  # noqa: E402
 
 # At import: whichever process this is, and whoever configures its loggers, before it has anything to tell.
-masking.install()
+logs.install()
 
 
 def main(global_config: dict[str, Any], **settings: Any) -> Any:
@@ -37,6 +37,8 @@ def include(config: Configurator) -> None:
     config.include("pyramid_jinja2")
     # notifiers and identity providers, as named in `plugins`; every wrong setting is told here
     config.include("customer_orders.plugins")
+    # what was done when, for whoever collects it
+    config.include("customer_orders.tracing")
     # sessions, transactions, retry
     config.include("customer_orders.db")
     # how this product speaks HTTP: problems, paging, the document and its dashboard
@@ -53,6 +55,8 @@ def include(config: Configurator) -> None:
     config.include("customer_orders.orders")
     # how many of both, and what the messages cost
     config.include("customer_orders.stats")
+    # what Prometheus is told
+    config.include("customer_orders.metrics")
     # whether it lives and is ready
     config.include("customer_orders.health")
     # which code it is

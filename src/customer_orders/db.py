@@ -49,6 +49,7 @@ from sqlalchemy.types import TypeEngine
 from customer_orders.errors import Conflict, Stale
 from customer_orders.events import Listener
 from customer_orders.origin import KEY, SYSTEM, Origin
+from customer_orders.pooling import WatchedPool
 from customer_orders.settings import Section, section
 
 # Milliseconds for which a SQLite writer waits for its turn.
@@ -244,6 +245,7 @@ class Database:
 
 def _engine(url: URL, settings: Section) -> Engine:
     options: dict[str, Any] = {
+        "poolclass": WatchedPool,
         "pool_size": settings.pool_size,
         "max_overflow": settings.max_overflow,
         "pool_timeout": settings.pool_timeout,
@@ -360,7 +362,7 @@ def _request_session(request: Any) -> Session:
     )
     session: Session = request.registry.database.session(writes=writes)
     # who it is becomes known later: see the security policy
-    session.info[KEY] = Origin(None, request.request_id, request.client_address)
+    session.info[KEY] = Origin(None, request.request_id, request.client_address, request.traceparent)
     zope.sqlalchemy.register(session, transaction_manager=request.tm)
     return session
 
@@ -369,6 +371,7 @@ def includeme(config: Any) -> None:
     """Connect lazily: nothing here opens a connection, so the process may still fork."""
     registry = config.registry
     registry.database = Database(section(registry, "sqlalchemy"))
+    registry.tracing.watch(registry.database.engine)
     registry.writing_routes = set()
     config.include("pyramid_tm")
     config.include("pyramid_retry")

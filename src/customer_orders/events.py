@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import inspect
@@ -59,10 +60,58 @@ class OrderStatusChanged:
 
 
 @dataclass(frozen=True)
+class MessageReported:
+    """What became of a message was reported by its provider, and counts.
+
+    :param traceparent: the place in a trace of the request that queued it, if it has one.
+    """
+
+    notification_id: int
+    notifier: str
+    status: str
+    traceparent: str | None
+
+
+@dataclass(frozen=True)
 class OrderDeleted:
     """An order is about to be deleted; announced before its row goes."""
 
     order_id: int
+
+
+@dataclass(frozen=True)
+class MessageChange:
+    """What a message became; said once each time, whoever found out.
+
+    :param notifier: by whom; None: nobody has had it so far.
+    :param status: what it is now; that it is being sent, or will be tried again, is no news.
+    :param reason: why, as it is kept, or in a word of ours where a provider's own words are kept.
+    :param handed_over: seconds that the provider took it after, from when it might be sent; None unless it did now.
+    :param arrived: seconds that the phone had it after, from when the order was placed; None unless it has by now, and
+        tells of a new order.
+    :param cost: what the provider charges: an amount and a currency (ISO 4217).
+    """
+
+    notifier: str | None
+    status: str
+    reason: str | None = None
+    handed_over: float | None = None
+    arrived: float | None = None
+    cost: tuple[Decimal, str] | None = None
+
+
+@dataclass(frozen=True)
+class MessagesChanged:
+    """Messages became something."""
+
+    changes: Sequence[MessageChange]
+
+
+@dataclass(frozen=True)
+class ChannelPaused:
+    """A notifier begins a pause: its provider is down."""
+
+    notifier: str
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What no log line and no kept reason holds: phone numbers, and whatever opens a door.
 
-:func:`install` makes it so for every logger of the process, whatever the INI configures: each record masks itself, its
+It is so for every logger of the process, whatever the INI configures (see logs.py): each record masks itself, its
 traceback too, before a handler or a formatter sees it.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -65,6 +66,10 @@ RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
 )
 
 
+# What would end a line, or change the terminal that shows it; spelt out as Python spells it.
+CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(9), *range(10, 32), *range(127, 160), 0x2028, 0x2029)}
+
+
 def masked(text: str) -> str:
     """The text without what it should not hold. A number becomes ``+2547...939``."""
     for pattern, replacement in RULES:
@@ -73,7 +78,7 @@ def masked(text: str) -> str:
 
 
 class MaskedRecord(logging.LogRecord):
-    """A record whose message and traceback are masked, for whichever handler."""
+    """A record whose message and traceback are masked, and whose message is one line, for whichever handler."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,21 +91,32 @@ class MaskedRecord(logging.LogRecord):
     def getMessage(self) -> str:  # noqa: N802 - of the standard library
         """The message; one whose arguments do not fit it is shown as it is, masked, instead of raised about."""
         try:
-            return masked(super().getMessage())
+            told = masked(super().getMessage())
         except (TypeError, ValueError, KeyError):
-            return masked(f"{self.msg!r} % {self.args!r}")
+            told = masked(f"{self.msg!r} % {self.args!r}")
+        return told if told.isprintable() else told.translate(CONTROLS)
 
 
 def _formatted(kind: Any, error: Any, trace: Any) -> str:
     return "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What ends a process is told on stderr, masked, as Python tells it otherwise."""
-    sys.stderr.write(f"{masked(_formatted(kind, error, trace))}\n")
+def _tell(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """What ends a process goes into its log; on stderr, masked, where none is configured."""
+    if logging.root.handlers and not issubclass(kind, KeyboardInterrupt):
+        logging.getLogger(__name__).critical("ended by an error", exc_info=(kind, error, trace))  # type: ignore[arg-type]
+    else:
+        sys.stderr.write(f"{masked(_formatted(kind, error, trace))}\n")
 
 
-def install() -> None:
-    """Mask all that this process logs, from here on, and the error that ends it."""
-    logging.setLogRecordFactory(MaskedRecord)
+def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_type is not SystemExit:
+        _tell(ended.exc_type, ended.exc_value, ended.exc_traceback)
+
+
+def mask_last_words() -> None:
+    """Mask the errors that end this process, or one of its threads."""
     sys.excepthook = _tell
+    # who else looks at them, as pytest does, goes on doing so
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _tell_of_thread

@@ -25,6 +25,10 @@ class Actor:
     id: int | None = None
     name: str | None = None
 
+    def __str__(self) -> str:
+        """As logs have it: ``user:7``, ``system``."""
+        return self.kind if self.id is None else f"{self.kind}:{self.id}"
+
 
 OPERATOR = Actor("operator")
 SYSTEM = Actor("system")
@@ -36,11 +40,13 @@ class Origin:
 
     :param actor: None: nobody whom we know.
     :param request_id: None where there is no request; ``address`` likewise: the client's, as text.
+    :param traceparent: the request's place in a trace (W3C Trace Context); None where nobody traces.
     """
 
     actor: Actor | None = None
     request_id: str | None = None
     address: str | None = None
+    traceparent: str | None = None
 
 
 def origin_of(session: Session) -> Origin:

@@ -27,6 +27,7 @@ from granian.http import HTTP1Settings
 from pyramid.paster import get_app, setup_logging
 
 from customer_orders.api.requests import DRAINING
+from customer_orders.metrics.processes import share
 from customer_orders.settings import Section
 
 log = logging.getLogger(__name__)
@@ -35,10 +36,11 @@ log = logging.getLogger(__name__)
 LOGGING: dict[str, Any] = {"formatters": {}, "handlers": {}, "loggers": {"_granian": {}, "granian.access": {}}}
 
 
-def serve(config: str, settings: Section) -> None:
+def serve(config: str, settings: Section, metrics: str | None = None) -> None:
     """Serve the INI ``config`` until SIGTERM or SIGINT. Raises OSError if it cannot listen there.
 
     :param settings: its section ``server``.
+    :param metrics: the folder into which the processes that serve write theirs, if anybody reads them.
     """
     host, port = _probed(settings.listen)
     server = Server(
@@ -62,7 +64,7 @@ def serve(config: str, settings: Section) -> None:
     )
     # granian has set up logging its own way
     setup_logging(config)
-    server.serve(target_loader=partial(_application, config, server.draining), wrap_loader=False)
+    server.serve(target_loader=partial(_application, config, server.draining, metrics), wrap_loader=False)
 
 
 class Server(Granian):  # type: ignore[misc,valid-type]
@@ -116,18 +118,22 @@ def _probed(listen: Sequence[str]) -> tuple[str, int]:
     return str(address[0]), int(port)
 
 
-def _application(config: str, draining: Any) -> Any:
+def _application(config: str, draining: Any, metrics: str | None) -> Any:
     """The application, in a process that serves it; with its dispatcher, for as long as that lasts.
 
     :param draining: see :class:`Server`; each request is told, behind whatever filters of the INI's.
+    :param metrics: see :func:`serve`.
     """
     setup_logging(config)
+    if metrics is not None:
+        share(metrics)
     app = get_app(config)
     registry = getattr(app, "registry", None)
     if registry is not None:
         registry.dispatcher.start(registry.outbox)
         # a process of multiprocessing runs nothing of atexit
         util.Finalize(None, registry.dispatcher.stop, exitpriority=100)
+        util.Finalize(None, registry.tracing.stop, exitpriority=50)
 
     def serving(environ: dict[str, Any], start_response: Any) -> Any:
         environ[DRAINING] = draining.value

@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from contextlib import nullcontext
 from typing import Any
 
 import waitress
 from pyramid.exceptions import ConfigurationError
+
+from customer_orders.metrics.exposing import exposed
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +50,14 @@ def run_waitress(app: Any, global_config: dict[str, str], **options: Any) -> Non
     else:
         registry.dispatcher.start(registry.outbox)
     try:
-        server.run()
+        with exposed(registry) if registry is not None else nullcontext():
+            server.run()
     finally:
         # closed first, so that nobody connects to what will not answer
         server.close()
         if registry is not None:
             registry.dispatcher.stop()
+            registry.tracing.stop()
 
 
 def _server(app: Any, options: dict[str, Any]) -> Any:

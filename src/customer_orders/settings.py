@@ -305,17 +305,20 @@ class Sections(dict[str, Section]):
 
     ``valid``: the settings that are right by themselves, those of sections with errors too.
     ``names``: what a key may begin with, that is all sections that were to be read, and settings without one.
+    ``schemas``: by what each section was read, by its name.
     """
 
     def __init__(self, ini: Mapping[str, Any], environ: Mapping[str, str]) -> None:
         super().__init__()
         self.ini, self.environ = ini, environ
         self.names: set[str] = set()
+        self.schemas: dict[str, type[colander.SchemaNode]] = {}
         self.errors: list[SettingError] = []
         self.valid: list[Setting] = []
 
     def add(self, name: str, schema: type[colander.SchemaNode]) -> Section:
         """Read one more section. Raises :class:`InvalidSettings`, and remembers its errors for all to be told."""
+        self.schemas[name] = schema
         self.names |= {name} if name else {node.name for node in schema().children}
         try:
             self[name] = read(name, schema, self.ini, self.environ)

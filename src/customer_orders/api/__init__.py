@@ -350,6 +350,7 @@ def includeme(config: Any) -> None:
     config.registry.bound_schemas = {}
     config.add_renderer("json", _orjson)
     config.include("customer_orders.api.requests")
+    config.include("customer_orders.api.observing")
     config.include("customer_orders.api.limits")
     config.include("customer_orders.api.cors")
     config.add_listener(CustomerAnonymized, forget)

@@ -29,6 +29,11 @@ def explain_problem(request: Any) -> dict[str, Any]:
     code = request.matchdict["code"]
     if code not in PROBLEMS:
         raise NotFound("There is no such problem.")
+    return explained(request, code)
+
+
+def explained(request: Any, code: str) -> dict[str, Any]:
+    """All that a page tells of one kind of problem: the service's own page, and the documentation's."""
     problem = PROBLEMS[code]
     example = {**body(request, code, "What exactly, in a sentence.", EXAMPLE_REQUEST_ID), **problem.example}
     return {

@@ -21,14 +21,13 @@ DRAINING = "customer_orders.draining"
 BOTH_FORMS = re.compile("/(api|login)(/|$)")
 
 
-def request_id(request: Any) -> str:
-    """The id under which this request is logged: the caller's ``X-Request-Id`` if it is sane, else a new one.
+def id_of(environ: dict[str, Any]) -> str:
+    """The id under which a request is logged: the caller's ``X-Request-Id`` if it is sane, else a new one.
 
     Kept in the environ, so that it survives a retry.
     """
-    environ = request.environ
     if "customer_orders.request_id" not in environ:
-        given = request.headers.get(HEADER, "")
+        given = environ.get("HTTP_X_REQUEST_ID", "")
         environ["customer_orders.request_id"] = given if ACCEPTED_ID.fullmatch(given) else secrets.token_hex(16)
     told: str = environ["customer_orders.request_id"]
     return told
@@ -86,6 +85,6 @@ def _normalise(request: Any) -> None:
 
 def includeme(config: Any) -> None:
     """Register the above."""
-    config.add_request_method(request_id, reify=True)
+    config.add_request_method(lambda request: id_of(request.environ), "request_id", reify=True)
     config.add_subscriber(on_new_request, NewRequest)
     config.add_settings({"retry.activate_hook": "customer_orders.api.requests.bound_body"})

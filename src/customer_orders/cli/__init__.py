@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from typing import Any
@@ -11,11 +12,14 @@ import click
 from customer_orders import migrations, production, retention
 from customer_orders.cli import access, database, doctor
 from customer_orders.cli.base import with_registry
+from customer_orders.metrics.exposing import exposed
 from customer_orders.notifications.wakeup import Listener
 from customer_orders.notifications.worker import Worker
 from customer_orders.origin import SYSTEM, Origin
 from customer_orders.plugins import distribution, installed
 from customer_orders.settings import section
+
+log = logging.getLogger(__name__)
 
 
 @click.group()
@@ -60,7 +64,8 @@ def serve(registry: Any) -> None:
     registry.database.engine.dispose()
     settings = section(registry, "server")
     try:
-        production.serve(click.get_current_context().params["config"], settings)
+        with exposed(registry, shared=True) as metrics:
+            production.serve(click.get_current_context().params["config"], settings, metrics)
     except OSError as error:
         said = f"cannot serve at {' '.join(settings.listen)}: {error}"
         raise click.ClickException(f"{said}. Change server.listen, or the variable SERVER_LISTEN.") from None
@@ -112,9 +117,19 @@ def worker(registry: Any, concurrency: int | None) -> None:
         signal.signal(number, lambda *_: stopping.set())
     delivering = Worker(registry.outbox, concurrency or settings.concurrency, settings.poll_interval)
     listener = Listener(registry.database, delivering.wake)
-    delivering.start()
-    listener.start()
-    click.echo("The worker is delivering.", err=True)
-    stopping.wait()
-    listener.stop()
-    delivering.stop()
+    with exposed(registry):
+        delivering.start()
+        listener.start()
+        _say("The worker is delivering.")
+        stopping.wait()
+        listener.stop()
+        delivering.stop()
+    registry.tracing.stop()
+
+
+def _say(words: str) -> None:
+    """Tell how a process fares that runs on: in its log, or on stderr where none is configured."""
+    if logging.root.handlers:
+        log.info(words)
+    else:
+        click.echo(words, err=True)

@@ -49,6 +49,8 @@ def with_registry(command: Callable[..., None]) -> Callable[..., None]:
             command(registry, **options)
         except DomainError as error:
             raise click.ClickException(error.detail) from None
+        except ConfigurationError as error:
+            raise click.ClickException(str(error)) from None
         except DBAPIError as error:
             said = f"The database says: {error.orig}"
             raise click.ClickException(f"{said}\nIs it there, and brought up to date by `db upgrade`?") from None

@@ -35,10 +35,11 @@ CORE: dict[str, Callable[[Deployment], str | None]] = {
     "proxies": traffic.check_proxies,
     "public_url": public.check_address,
     "reachable": public.check_reachable,
+    "ready": public.check_ready,
     "report_url": public.check_report_url,
 }
 # These ask the deployment's public address, and so a name server and whatever stands in front.
-ONLINE = ("reachable", "report_url")
+ONLINE = ("reachable", "ready", "report_url")
 
 
 def checks(deployment: Deployment) -> list[Checking]:

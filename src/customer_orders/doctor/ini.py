@@ -44,13 +44,13 @@ def check_settings(deployment: Deployment) -> str:
     return f"The application starts, with {', '.join(names) or 'no plugins'}."
 
 
-def check_unknown(deployment: Deployment) -> str | None:
+def check_unknown(deployment: Deployment) -> str:
     """Nothing is written that nobody reads. A key within a section of ours is an error anyway; this finds the rest."""
     deployment.need_ini()
     odd = [*_keys(deployment), *_variables(deployment)]
     if odd:
         raise CheckFailed("\n".join(odd), remedy="Correct the name, or take it out.", warning=True)
-    return None
+    return "All that is written is read."
 
 
 def _keys(deployment: Deployment) -> list[str]:

@@ -49,7 +49,10 @@ def check_address(deployment: Deployment) -> str:
 def check_reachable(deployment: Deployment) -> str:
     """Who calls the public address gets to this very deployment, in this version."""
     url = deployment.section("app").public_url
-    told = _json(_get(url, "/api/", url), url)
+    answer = _get(url, "/api/", url)
+    told = _object(answer)
+    if not told:
+        raise CheckFailed(f"{url}/api/ answers with {answer.status}, and with nothing of ours.", remedy=MEND)
     links = told.get("links")
     here = f"{url}/api/api.json"
     if told.get("name") != "Customer Orders" or not isinstance(links, dict):
@@ -66,6 +69,21 @@ def check_reachable(deployment: Deployment) -> str:
             warning=True,
         )
     return f"{url} leads here, and runs {ours}."
+
+
+def check_ready(deployment: Deployment) -> str:
+    """The process that serves says that it is ready; nobody else knows of its threads."""
+    url = deployment.section("app").public_url
+    answer = _get(url, "/readyz", f"{url}/readyz")
+    if answer.status not in (200, 503):
+        raise Skipped(f"{url}/readyz is kept from the public, or leads elsewhere: it answers with {answer.status}.")
+    told = _object(answer).get("checks")
+    checks = told if isinstance(told, dict) else {}
+    wrong = [f"{name}: {said}" for name, said in checks.items() if said != "ok"]
+    if answer.status == 503 or wrong:
+        said = "\n".join([f"{url}/readyz answers with {answer.status}.", *wrong])
+        raise CheckFailed(said, remedy="Mend that, or restart the process.", warning=answer.status == 200)
+    return f"Well, by its own account: {', '.join(checks)}."
 
 
 def check_report_url(deployment: Deployment) -> str:
@@ -125,12 +143,10 @@ def _get(url: str, path: str, shown: str) -> Answer:
         raise CheckFailed(f"{shown} does not answer from here: {kind}.", remedy=f"Is it serving? {MEND}") from error
 
 
-def _json(answer: Answer, url: str) -> dict[str, Any]:
+def _object(answer: Answer) -> dict[str, Any]:
+    """The JSON object that an answer is; an empty one if it is none."""
     try:
-        told = json.loads(answer.body) if answer.status == 200 else None
+        told = json.loads(answer.body)
     except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
-        said = f"{url}/api/ answers with {answer.status}, and with nothing of ours."
-        raise CheckFailed(said, remedy=MEND)
-    return told
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -11,12 +11,13 @@ from pyramid.events import NewRequest
 from customer_orders.events import (
     CustomerAnonymized,
     CustomerExported,
+    MessageReported,
     OrderDeleted,
     OrderPlaced,
     OrderStatusChanged,
 )
 from customer_orders.interfaces import IDeliveryReports
-from customer_orders.notifications import privacy, services
+from customer_orders.notifications import privacy, services, traces
 from customer_orders.notifications.delivery import Outbox
 from customer_orders.notifications.dispatch import EmbeddedDispatcher, WorkerDispatcher
 from customer_orders.notifications.templates import Templates
@@ -47,7 +48,9 @@ def includeme(config: Any) -> None:
     _check_timeout(settings, notifier)
     # those that can tell what became of a message, if they may
     reporting = [name for name, each in registry.plugins.notifiers.items() if IDeliveryReports.providedBy(each)]
-    registry.outbox = Outbox(registry.database, settings, notifier, reporting if settings.report_secrets else ())
+    registry.outbox = Outbox(
+        registry.database, settings, notifier, reporting if settings.report_secrets else (), registry.tracing
+    )
     outgoing = services.Outgoing(
         templates=Templates.of(settings),
         sends=notifier is not None,
@@ -57,6 +60,7 @@ def includeme(config: Any) -> None:
     config.add_listener(OrderPlaced, partial(services.queue_order_placed, outgoing=outgoing))
     config.add_listener(OrderStatusChanged, partial(services.queue_order_status_changed, outgoing=outgoing))
     config.add_listener(OrderDeleted, services.cancel_for_order)
+    config.add_listener(MessageReported, partial(traces.hear, tracing=registry.tracing))
     config.add_listener(CustomerAnonymized, privacy.wipe)
     config.add_listener(CustomerExported, privacy.tell)
     config.scan("customer_orders.notifications.views")

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from customer_orders import db
+from customer_orders.events import ChannelPaused, announce
 from customer_orders.notifications.models import Channel
 from customer_orders.notifications.outcomes import Outcome, jitter
 from customer_orders.settings import Section
@@ -72,12 +73,15 @@ def heard(
         db.insert_unless_there(session, Channel, fresh)
     channel = session.get_one(Channel, notifier, with_for_update=True, populate_existing=True)
     for owner, outcome in told:
-        _learn(channel, settings, now, owner, outcome)
+        if _learn(channel, settings, now, owner, outcome):
+            announce(session, ChannelPaused(notifier))
     session.flush()
     return channel.paused_until
 
 
-def _learn(channel: Channel, settings: Section, now: datetime, owner: str, outcome: Outcome) -> None:
+def _learn(channel: Channel, settings: Section, now: datetime, owner: str, outcome: Outcome) -> bool:
+    """Learn from one attempt; whether the channel begins a pause for it."""
+    pauses = False
     if channel.paused_until is not None:
         # what was begun before the pause tells nothing of the time after it
         if channel.probe_owner == owner:
@@ -87,13 +91,15 @@ def _learn(channel: Channel, settings: Section, now: datetime, owner: str, outco
                 channel.paused_until = channel.probe_owner = channel.reason = None
                 channel.updated_at = now
             else:
-                _pause(channel, settings, now, outcome)
+                pauses = True
     elif outcome.works:
         channel.failures = 0
     elif outcome.works is False:
         channel.failures += 1
-        if outcome.name == "channel_down" or channel.failures >= IN_A_ROW:
-            _pause(channel, settings, now, outcome)
+        pauses = outcome.name == "channel_down" or channel.failures >= IN_A_ROW
+    if pauses:
+        _pause(channel, settings, now, outcome)
+    return pauses
 
 
 def _pause(channel: Channel, settings: Section, now: datetime, outcome: Outcome) -> None:

@@ -16,7 +16,9 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.customers.models import Customer
+from customer_orders.events import MessageChange, MessagesChanged, announce
 from customer_orders.interfaces import Message
+from customer_orders.masking import masked
 from customer_orders.notifications import channels
 from customer_orders.notifications.models import Channel, Notification, NotificationAttempt, Status
 from customer_orders.settings import Section
@@ -32,6 +34,7 @@ class Claim:
 
     :param trial: whether others wait for what becomes of it: the attempt before was abandoned, and perhaps this very
         message ends every process; or the channel was down, and it finds out whether it works again.
+    :param request_id: the request that queued the message, and ``traceparent`` that one's place in a trace.
     :param began: when it was claimed, and ``good_until``, when its lease ends: by this process's monotonic clock.
     """
 
@@ -43,12 +46,20 @@ class Claim:
     trial: bool
     lease: int
     began: float
+    request_id: str | None
+    traceparent: str | None
     good_until: float = field(init=False)
     _times: tuple[float, float] = field(init=False)
 
     def __post_init__(self) -> None:
         self.good_until = self.began + self.lease
         self._times = (self.began, self.began)
+
+    def fields(self) -> dict[str, Any]:
+        """What log lines say of it."""
+        trace_id = self.traceparent.split("-")[1] if self.traceparent else None
+        told = {"notification": self.notification_id, "attempt": self.number, "trace_id": trace_id}
+        return told if self.request_id is None else {**told, "request_id": masked(self.request_id)}
 
     @property
     def expired(self) -> bool:
@@ -138,15 +149,21 @@ def renew(session: Session, settings: Section, claims: Sequence[Claim]) -> None:
 
 def release(session: Session, claims: Sequence[Claim]) -> None:
     """Give back what was claimed and not begun: it is due again, and no attempt was made."""
-    _update(
-        session,
-        _held(claims),
-        status=case((Notification.reason.is_(None), Status.QUEUED), else_=Status.CANCELLED),
-        attempts=Notification.attempts - 1,
-        lease_owner=None,
-        lease_expires_at=None,
-        updated_at=db.now(session),
+    released = session.execute(
+        update(Notification)
+        .where(_held(claims))
+        .values(
+            status=case((Notification.reason.is_(None), Status.QUEUED), else_=Status.CANCELLED),
+            attempts=Notification.attempts - 1,
+            lease_owner=None,
+            lease_expires_at=None,
+            updated_at=db.now(session),
+        )
+        .returning(Notification.notifier, Notification.status, Notification.reason)
+        .execution_options(synchronize_session=False)
     )
+    cancelled = [MessageChange(*row) for row in released if row.status == Status.CANCELLED]
+    announce(session, MessagesChanged(cancelled))
 
 
 def deadline(settings: Section, row: Any) -> datetime:
@@ -200,6 +217,7 @@ def _ended(session: Session, settings: Section, now: datetime, row: Row[Any]) ->
         updated_at=now,
         **({"sent_at": now} if status == Status.UNKNOWN else {}),
     )
+    announce(session, MessagesChanged([MessageChange(row.notifier, status, reason)]))
     log.warning("notification %s: no further attempt, so %s (%s)", row.id, status, reason)
     return True
 
@@ -247,7 +265,8 @@ def _claim_of(row: Row[Any], owner: str, now: datetime, lease: int, began: float
         language=row.language,
     )
     trial = probes or row.status == Status.SENDING
-    return Claim(row.id, owner, row.attempts + 1, message, now, trial, lease, began)
+    whence = (row.request_id, row.traceparent)
+    return Claim(row.id, owner, row.attempts + 1, message, now, trial, lease, began, *whence)
 
 
 def _update(session: Session, which: Any, **values: Any) -> None:
@@ -263,6 +282,7 @@ def _of(status: Status, since: Any) -> Any:
                 for name in (
                     *("id", "lease_owner", "attempts", "status", "unburned", "reason", "notifier"),
                     *("requeued_at", "created_at", "updated_at", "channel", "recipient", "text", "language"),
+                    *("request_id", "traceparent"),
                 )
             ),
             Customer.sms_opt_out.label("opted_out"),

@@ -20,10 +20,11 @@ from zope.interface import implementer
 from customer_orders import db
 from customer_orders.db import Database
 from customer_orders.interfaces import IOutbox
-from customer_orders.notifications import claiming, recording, sweeping
+from customer_orders.notifications import claiming, recording, sweeping, traces
 from customer_orders.notifications.claiming import Claim
 from customer_orders.notifications.outcomes import Outcome, of_sending
 from customer_orders.settings import Section
+from customer_orders.tracing import OFF, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,16 @@ pause = time.sleep
 class Outbox:
     """The notifications of one application, and the notifier that sends them."""
 
-    def __init__(self, database: Database, settings: Section, notifier: Any, reporting: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Section,
+        notifier: Any,
+        reporting: Collection[str] = (),
+        tracing: Tracing = OFF,
+    ) -> None:
         self.database, self.settings, self.notifier, self.reporting = database, settings, notifier, reporting
+        self.tracing = tracing
 
     def due(self, limit: int) -> Sequence[int]:
         """Ids of notifications to deliver now, oldest first; none while the notifier pauses, or there is none."""
@@ -76,8 +85,10 @@ class Outbox:
 
     def send(self, claim: Claim) -> Outcome:
         """Send what was claimed; outside any transaction."""
-        with claim.sending():
-            return of_sending(self.settings.sms, self.notifier, claim.message)
+        with traces.sending(self.tracing, self.settings.sms, claim) as tell, claim.sending():
+            outcome = of_sending(self.settings.sms, self.notifier, claim.message)
+            tell(outcome)
+        return outcome
 
     def record(self, done: Sequence[tuple[Claim, Outcome]]) -> None:
         """Record, and try again while the database does not let us: a forgotten receipt is a message sent twice."""

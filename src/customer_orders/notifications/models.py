@@ -35,6 +35,7 @@ class Notification(Base):
     ``lease_owner`` names the attempt that may record its result, until ``lease_expires_at``.
     ``sent_at``: when the provider took it, or may have taken it. ``encoding``: ``gsm-7`` or ``ucs-2``.
     ``recipient`` is null, and ``text`` empty, once both were wiped: it is never sent again then.
+    ``request_id``: the request that queued it, and ``traceparent`` that one's place in a trace (W3C Trace Context).
     ``version`` counts changes.
     """
 
@@ -78,6 +79,8 @@ class Notification(Base):
     reference: Mapped[str | None] = mapped_column(String(255), index=True)
     cost_amount: Mapped[Decimal | None] = mapped_column(FourPlaces)
     cost_currency: Mapped[str | None] = mapped_column(String(3))
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    traceparent: Mapped[str | None] = mapped_column(String(55))
     version: Mapped[int] = mapped_column(default=1, server_default="1", onupdate=literal_column("version + 1"))
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

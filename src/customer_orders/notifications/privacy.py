@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, false, or_, select, up
 from sqlalchemy.orm import Session
 
 from customer_orders import db
-from customer_orders.events import CustomerAnonymized, CustomerExported
+from customer_orders.events import CustomerAnonymized, CustomerExported, MessageChange, MessagesChanged, announce
 from customer_orders.notifications import reports, schemas
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt, Status
 
@@ -32,19 +32,26 @@ def wipe(session: Session, event: CustomerAnonymized) -> None:
     ids = select(Notification.id).where(mine)
     queued = Notification.status == Status.QUEUED
     arrived = Notification.status.in_([Status.SENT, Status.DELIVERED])
-    _change(
-        session,
-        Notification,
-        mine,
-        recipient=None,
-        text="",
-        status=case((queued, Status.CANCELLED), else_=Notification.status),
-        # of what is being sent, or may have been: why it is not tried again
-        reason=case((arrived, None), else_=REASON),
-        reference=_without(Notification.reference, numbers),
-        next_attempt_at=None,
-        updated_at=case((queued, db.now(session)), else_=Notification.updated_at),
+    now = db.now(session)
+    wiped = session.execute(
+        update(Notification)
+        .where(mine)
+        .values(
+            recipient=None,
+            text="",
+            status=case((queued, Status.CANCELLED), else_=Notification.status),
+            # of what is being sent, or may have been: why it is not tried again
+            reason=case((arrived, None), else_=REASON),
+            reference=_without(Notification.reference, numbers),
+            next_attempt_at=None,
+            updated_at=case((queued, now), else_=Notification.updated_at),
+        )
+        .returning(Notification.notifier, Notification.status, Notification.updated_at)
+        .execution_options(synchronize_session=False)
     )
+    # what was cancelled before has another time
+    cancelled = [one.notifier for one in wiped if (one.status, one.updated_at) == (Status.CANCELLED, now)]
+    announce(session, MessagesChanged([MessageChange(by, Status.CANCELLED, REASON) for by in cancelled]))
     # only now: whoever records an attempt holds its message until it is written
     attempt = NotificationAttempt
     _change(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.bulk import insert_rows, update_rows
+from customer_orders.events import MessageChange, MessagesChanged, announce
+from customer_orders.logs import about
 from customer_orders.notifications import channels, reports
 from customer_orders.notifications.claiming import Claim, deadline
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
@@ -45,11 +47,13 @@ def record(session: Session, settings: Section, done: Sequence[tuple[Claim, Outc
     if not rows or any(row.troubled for row in rows.values()) or any(one.works is False for _, one in done):
         heard = [(claim.owner, outcome) for claim, outcome in done]
         paused_until = channels.heard(session, settings, settings.sms, now, heard)
-    changes, attempts = [], []
+    changes, attempts, news = [], [], []
     for claim, outcome in done:
         row = rows.get(claim.notification_id)
         if row is not None and row[1:4] == (claim.owner, claim.number, Status.SENDING):
             changes.append(_change(settings, row, claim, outcome, now, paused_until))
+            if changes[-1]["status"] != Status.QUEUED:
+                news.append(_news(settings, row, outcome, changes[-1]))
             attempts.append(_attempt(settings, claim, outcome))
             _say(settings, claim, outcome, changes[-1]["status"])
         else:
@@ -58,6 +62,7 @@ def record(session: Session, settings: Section, done: Sequence[tuple[Claim, Outc
                 attempts.append(_attempt(settings, claim, outcome))
     update_rows(session, NOTIFICATIONS, changes)
     insert_rows(session, ATTEMPTS, attempts)
+    announce(session, MessagesChanged(news))
     told = (Status.SENT, Status.UNKNOWN)
     reports.bind(session, [claim.notification_id for claim, outcome in done if outcome.status in told])
 
@@ -93,6 +98,25 @@ def _change(
     if outcome.cost is not None:
         change |= {"cost_amount": outcome.cost.amount, "cost_currency": outcome.cost.currency}
     return change
+
+
+def _news(settings: Section, row: Any, outcome: Outcome, change: Mapping[str, Any]) -> MessageChange:
+    """What an attempt made of its notification, for those who count."""
+    reason = change["reason"]
+    handed_over = None
+    if change["status"] == Status.SENT:
+        due = row.requeued_at or row.created_at
+        if settings.quiet_hours is not None:
+            due = settings.quiet_hours.resume(due)
+        handed_over = max(0.0, (change["sent_at"] - due).total_seconds())
+    return MessageChange(
+        settings.sms,
+        change["status"],
+        # a notifier says why in words of its own
+        outcome.name if reason is not None and reason == outcome.reason else reason,
+        handed_over,
+        cost=None if outcome.cost is None else (outcome.cost.amount, outcome.cost.currency),
+    )
 
 
 def _again(
@@ -153,13 +177,14 @@ def _mended(session: Session, claim: Claim, outcome: Outcome) -> bool:
 
 def _say(settings: Section, claim: Claim, outcome: Outcome, status: str | None) -> None:
     usual = status is not None and outcome.name in ("accepted", "unavailable")
-    log.log(
-        logging.INFO if usual else logging.WARNING,
-        "notification %s by %s, attempt %s: %s, %s%s",
-        claim.notification_id,
-        settings.sms,
-        claim.number,
-        outcome.name,
-        "but it outlived its lease" if status is None else f"so {status}",
-        f" ({outcome.reason})" if outcome.reason else "",
-    )
+    with about(claim.fields):
+        log.log(
+            logging.INFO if usual else logging.WARNING,
+            "notification %s by %s, attempt %s: %s, %s%s",
+            claim.notification_id,
+            settings.sms,
+            claim.number,
+            outcome.name,
+            "but it outlived its lease" if status is None else f"so {status}",
+            f" ({outcome.reason})" if outcome.reason else "",
+        )

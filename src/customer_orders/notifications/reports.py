@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.customers.services import opt_out
+from customer_orders.events import MessageChange, MessageReported, MessagesChanged, announce
 from customer_orders.interfaces import OptOut, Report
 from customer_orders.masking import masked
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt, Status
@@ -120,12 +121,14 @@ def sweep(session: Session, *, reporting: Collection[str], deadline: timedelta) 
         Notification.notifier.in_(reporting),
     )
     if overdue:
-        session.execute(
+        changed = session.execute(
             update(Notification)
             .where(Notification.id.in_(overdue))
             .values(status=Status.EXPIRED, reason="no_report", updated_at=now)
+            .returning(Notification.notifier, Notification.status, Notification.reason)
             .execution_options(synchronize_session=False)
         )
+        announce(session, MessagesChanged([MessageChange(*row) for row in changed]))
     unknown = and_(Notification.notifier == DeliveryReport.notifier, Notification.recipient == DeliveryReport.recipient)
     waiting = select(DeliveryReport.id).join(Notification, unknown).where(Notification.status == Status.UNKNOWN)
     kept = _kept(session, DeliveryReport.notification_id.is_(None), DeliveryReport.id.in_(waiting))
@@ -194,7 +197,7 @@ def _by_reference(session: Session, reports: Sequence[DeliveryReport], now: date
     for one in mine:
         message = messages.get(owners[one.notifier, one.reference])
         if message is not None:
-            _tell(message, one, now, speaks=last.get(message.id, message.reference) == one.reference)
+            _tell(session, message, one, now, speaks=last.get(message.id, message.reference) == one.reference)
     return [one for one in reports if one.notification_id is None]
 
 
@@ -220,7 +223,7 @@ def _last_references(session: Session, ids: Collection[int]) -> dict[int, str | 
     return {message: reference or None for message, (_, reference) in last.items()}
 
 
-def _tell(message: Notification, report: DeliveryReport, now: datetime, *, speaks: bool) -> None:
+def _tell(session: Session, message: Notification, report: DeliveryReport, now: datetime, *, speaks: bool) -> None:
     """Bind a report, and change the message by it.
 
     :param speaks: whether it is of the last attempt. Of one before it only ``delivered`` counts: what else became of
@@ -235,13 +238,23 @@ def _tell(message: Notification, report: DeliveryReport, now: datetime, *, speak
     status = raised(message.status, report.status)
     if status == message.status:
         return
-    log.info("notification %s by %s: reported %s, was %s", message.id, report.notifier, status, message.status)
+    log.info(
+        "notification %s by %s: reported %s, was %s",
+        *(message.id, report.notifier, status, message.status),
+        extra={"notification": message.id},
+    )
+    announce(session, MessageReported(message.id, report.notifier, status, message.traceparent))
     message.status, message.reason = status, report.reason
     message.sent_at = message.sent_at or report.received_at
     message.delivered_at = report.received_at if status == Status.DELIVERED else None
     # nobody who still means to send it, or is at it, has it any more
     message.next_attempt_at = message.lease_owner = message.lease_expires_at = None
     message.updated_at = now
+    delivered = status == Status.DELIVERED
+    took = (report.received_at - message.created_at).total_seconds()
+    arrived = max(0.0, took) if delivered and message.event == "order_placed" else None
+    reason = None if delivered or status == Status.SENT else "reported"
+    announce(session, MessagesChanged([MessageChange(message.notifier, status, reason, arrived=arrived)]))
 
 
 def _by_number(session: Session, reports: Sequence[DeliveryReport], now: datetime) -> list[DeliveryReport]:

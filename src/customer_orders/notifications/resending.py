@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 from customer_orders import db
 from customer_orders.customers.models import Customer
 from customer_orders.errors import Conflict, Forbidden
-from customer_orders.events import Audited, announce
+from customer_orders.events import Audited, MessageChange, MessagesChanged, announce
 from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.listing import criteria, read_notification
 from customer_orders.notifications.models import Notification, Status
+from customer_orders.origin import origin_of
 
 # What did not arrive, or of which nobody knows.
 RESENDABLE = (Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.SUPPRESSED)
@@ -166,6 +167,7 @@ def _left(session: Session, asked: Sequence[ColumnElement[bool]], last: int) -> 
 def _queue_again(session: Session, ids: Sequence[int], hint: Hint) -> None:
     # asked for once the rows are locked: who opts out later has a later time
     now = db.now(session)
+    origin = origin_of(session)
     number = select(Customer.phone_number).where(Customer.id == Notification.customer_id).scalar_subquery()
     session.execute(
         update(Notification)
@@ -177,6 +179,8 @@ def _queue_again(session: Session, ids: Sequence[int], hint: Hint) -> None:
             unburned=Notification.attempts,
             next_attempt_at=now,
             requeued_at=now,
+            request_id=origin.request_id,
+            traceparent=origin.traceparent,
             sent_at=None,
             delivered_at=None,
             reference=None,
@@ -187,4 +191,5 @@ def _queue_again(session: Session, ids: Sequence[int], hint: Hint) -> None:
         execution_options={"synchronize_session": False},
     )
     announce(session, Audited("notification.resent", ids, at=now))
+    announce(session, MessagesChanged([MessageChange(None, Status.QUEUED)] * len(ids)))
     hint_after_commit(session, hint, ids)

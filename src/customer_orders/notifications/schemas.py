@@ -69,6 +69,7 @@ class NotificationRead(NotificationSummary):
         "cost": {"amount": "0.8000", "currency": "KES"},
         "notifier": "africastalking",
         "reference": "ATXid_1",
+        "request_id": "5f1c0e2d9b7a4c3e8f6a1b2c3d4e5f60",
         "created_at": "2026-01-31T08:00:00.000000Z",
         "updated_at": "2026-01-31T08:00:01.000000Z",
         "requeued_at": None,
@@ -87,6 +88,9 @@ class NotificationRead(NotificationSummary):
     encoding = node(Text(maximum=8), "Alphabet that the text needs: gsm-7 or ucs-2.", nullable=True)
     segments = node(Integer(), "SMS that the text takes.", nullable=True)
     reference = node(Text(), "The provider's own id of it, as last sent.", nullable=True)
+    request_id = node(
+        Text(maximum=64), "The request that queued it (last): its `X-Request-Id`; null: none did.", nullable=True
+    )
     created_at = node(Timestamp(), "When it was written.")
     requeued_at = node(Timestamp(), "When it was last queued again.", nullable=True)
     sent_at = node(Timestamp(), "When the provider took it, or may have taken it.", nullable=True)
@@ -257,6 +261,7 @@ def notification(found: Notification) -> dict[str, Any]:
         "channel": found.channel,
         "recipient": found.recipient,
         "reference": found.reference,
+        "request_id": found.request_id,
         "created_at": found.created_at,
         "requeued_at": found.requeued_at,
         "sent_at": found.sent_at,

@@ -12,12 +12,22 @@ from sqlalchemy import ColumnElement, Select, case, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from customer_orders import db
-from customer_orders.events import CustomerFacts, OrderDeleted, OrderFacts, OrderPlaced, OrderStatusChanged
+from customer_orders.events import (
+    CustomerFacts,
+    MessageChange,
+    MessagesChanged,
+    OrderDeleted,
+    OrderFacts,
+    OrderPlaced,
+    OrderStatusChanged,
+    announce,
+)
 from customer_orders.keyset import common_filters
 from customer_orders.notifications.hints import Hint, hint_after_commit
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.notifications.schemas import Told, summary
 from customer_orders.notifications.templates import Templates
+from customer_orders.origin import origin_of
 from customer_orders.quiet import QuietHours
 
 
@@ -61,6 +71,7 @@ def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFa
     """
     now = db.now(session)
     draft = outgoing.templates.draft(event, order, customer)
+    origin = origin_of(session)
     queued = Notification(
         order_id=order.id,
         customer_id=customer.id,
@@ -68,6 +79,8 @@ def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFa
         channel="sms",
         recipient=customer.phone_number,
         next_attempt_at=outgoing.quiet_hours.resume(now) if outgoing.quiet_hours else now,
+        request_id=origin.request_id,
+        traceparent=origin.traceparent,
         created_at=now,
         updated_at=now,
         **vars(draft),
@@ -81,6 +94,7 @@ def _queue(session: Session, event: str, order: OrderFacts, customer: CustomerFa
         queued.status, queued.reason = Status.SUPPRESSED, "no_notifier"
     session.add(queued)
     session.flush()
+    announce(session, MessagesChanged([MessageChange(None, queued.status, queued.reason)]))
     if queued.status == Status.QUEUED:
         hint_after_commit(session, outgoing.hint, [queued.id])
 
@@ -95,7 +109,7 @@ def _cancel(session: Session, order_id: int, reason: str) -> None:
     now = db.now(session)
     queued = Notification.status == Status.QUEUED
     going = [Status.QUEUED, Status.SENDING, Status.UNKNOWN]
-    session.execute(
+    touched = session.execute(
         update(Notification)
         .where(Notification.order_id == order_id, Notification.status.in_(going))
         .values(
@@ -104,8 +118,11 @@ def _cancel(session: Session, order_id: int, reason: str) -> None:
             next_attempt_at=None,
             updated_at=case((queued, now), else_=Notification.updated_at),
         )
+        .returning(Notification.notifier, Notification.status)
         .execution_options(synchronize_session=False)
     )
+    cancelled = [MessageChange(by, status, reason) for by, status in touched if status == Status.CANCELLED]
+    announce(session, MessagesChanged(cancelled))
 
 
 def summaries(session: Session, order_ids: Sequence[int]) -> dict[int, Told]:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.api import idempotency
+from customer_orders.events import MessageChange, MessagesChanged, announce
 from customer_orders.notifications import reports
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
 from customer_orders.settings import Section
@@ -81,11 +82,14 @@ def steps(settings: Section, reporting: Collection[str]) -> Sequence[Callable[[S
 def _settle(session: Session, found: Any, **values: Any) -> bool:
     ids = session.scalars(found.limit(SWEPT).with_for_update(skip_locked=True)).all()
     if ids:
-        session.execute(
+        changed = session.execute(
             update(Notification)
             .where(Notification.id.in_(ids))
             .values(**values)
+            .returning(Notification.notifier)
             .execution_options(synchronize_session=False)
         )
+        changes = [MessageChange(by, values["status"], values.get("reason")) for by in changed.scalars()]
+        announce(session, MessagesChanged(changes))
         log.warning("time is up, so %s: notifications %s", values["status"], ", ".join(map(str, ids)))
     return len(ids) == SWEPT

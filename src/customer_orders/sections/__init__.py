@@ -17,9 +17,12 @@ from customer_orders.addresses import TrustedProxies
 from customer_orders.money import CURRENCIES
 from customer_orders.sections.access import Auth, Jwt
 from customer_orders.sections.limiting import Limits
+from customer_orders.sections.listening import addresses
+from customer_orders.sections.measuring import Metrics
 from customer_orders.sections.messages import Notifications
 from customer_orders.sections.retention import Retention
 from customer_orders.sections.secret import masked_url, passwords_in
+from customer_orders.sections.tracing import Tracing
 from customer_orders.settings import InvalidSettings, Number, Sections, Switch, Words, node
 
 
@@ -186,16 +189,6 @@ class Orders(colander.MappingSchema):
     )
 
 
-def _listen(node: colander.SchemaNode, value: tuple[str, ...]) -> None:
-    for word in value:
-        host, _, port = word.rpartition(":")
-        # an address of IPv6 stands in brackets, or its last number would be a port
-        sound = re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+|\*", host) and re.fullmatch("[0-9]{1,5}", port)
-        if not sound or not 0 < int(port) < 65536:
-            said = "write an address and a port, such as 0.0.0.0:6543 or [::]:6543"
-            raise colander.Invalid(node, f"is {word!r}; {said}")
-
-
 class Server(colander.MappingSchema):
     """The server for production, `customer-orders serve`. What `pserve` runs has [server:main]."""
 
@@ -203,7 +196,7 @@ class Server(colander.MappingSchema):
         Words(),
         "Address and port to serve at. `pserve` takes several from the variable, with white space between.",
         missing=("127.0.0.1:6543",),
-        validator=_listen,
+        validator=addresses,
     )
     workers = node(Number(1, 256), "Processes that serve.", missing=1)
     threads = node(Number(1, 256), "Requests that each of them works on at a time.", missing=8)
@@ -240,6 +233,8 @@ CORE: dict[str, type[colander.SchemaNode]] = {
     "notifications": Notifications,
     "retention": Retention,
     "server": Server,
+    "tracing": Tracing,
+    "metrics": Metrics,
 }
 
 # Settings of the libraries underneath that are ours to choose, not the operator's: the code relies on them.

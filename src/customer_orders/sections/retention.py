@@ -13,7 +13,7 @@ LONGEST = 36500
 
 
 class Days(colander.SchemaType):
-    """A whole number of days; blank is None: for ever."""
+    """A whole number of days; blank: for ever."""
 
     allow_empty = True
 
