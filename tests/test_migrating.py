@@ -393,6 +393,11 @@ def test_the_steps_of_the_page_work_on_a_table_with_rows(new_database, database_
     last = migrations.head()
     for change in shown:
         next_migration(change)
+        if "set_not_null" in change and database_kind == "postgresql":
+            with engine.begin() as connection:
+                # what one that was ended in the middle left
+                name = "customers_tier_not_null_yet"
+                connection.execute(text(f"ALTER TABLE customers ADD CONSTRAINT {name} CHECK (tier = 1) NOT VALID"))
         for _ in range(1 if "op." in change or ("create_index" in change and database_kind == "sqlite") else 2):
             migrations.upgrade(engine)
             with engine.begin() as connection:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _watching(engine: Engine, pid: int, patience: Patience, blockers: list[Any])
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as observer:
                 while not over.wait(patience.lock_timeout / 5):
                     blockers[:] = observer.execute(BLOCKERS, {"pid": pid}).all() or blockers
-        except DBAPIError:
+        except SQLAlchemyError:
             log.exception("nobody can tell who is in the way of the migration")
 
     thread = threading.Thread(target=watch, name="migration-blockers", daemon=True)
