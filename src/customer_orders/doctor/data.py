@@ -59,10 +59,11 @@ def check_role(deployment: Deployment) -> str:
     """The PostgreSQL role may do all that is needed, and cannot change the audit trail."""
     with deployment.session() as session:
         _only_postgresql(session, "SQLite has no roles.")
-        if migrations.current(session.connection()) is None:
-            raise Skipped("The database is empty; see the check migrations.")
         role = session.scalar(text("SELECT current_user"))
         lacking = [f"{what} ON {name}" for name, what, may in _privileges(session, grants.needed()) if not may]
+        for name in grants.sequences():
+            if not session.scalar(select(func.has_sequence_privilege(grants.quoted(name), "USAGE"))):
+                lacking.append(f"USAGE ON SEQUENCE {name}")
         odd = [f"{what} ON {name}" for name, what, may in _privileges(session, grants.withheld()) if may]
     if lacking:
         raise CheckFailed(f"The role {role} lacks {', '.join(lacking)}.", remedy=GRANTS)
