@@ -741,6 +741,18 @@ def test_what_else_is_wrong_is_told_too_however_broken_it_is(deploy):
 
 
 @pytest.mark.processes
+def test_as_a_process_the_database_is_looked_at_although_the_application_does_not_start(deploy, monkeypatch):
+    shop = deploy("postgresql")
+    shop.settings |= {"sqlalchemy.url": shop.owner, "api.max": "1"}
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:pkg_resources is deprecated")
+    words = ["doctor", "-c", shop.write(), "--json", "--only", "settings", "--only", "database_role"]
+    done = subprocess.run([str(BIN / "customer-orders"), *words], capture_output=True, text=True, timeout=100)
+    settings, role = json.loads(done.stdout)["checks"]
+    assert (done.returncode, settings["outcome"], role["outcome"]) == (1, "failed", "warning")
+    assert "could change the audit trail" in role["found"]
+
+
+@pytest.mark.processes
 def test_as_a_process_on_a_deployment_without_settings(tmp_path):
     environ = {name: value for name, value in os.environ.items() if not name.startswith("JWT_")}
     words = ["doctor", "-c", str(ROOT / "production.ini"), "--offline"]
