@@ -167,18 +167,22 @@ def test_a_server_that_refuses_before_it_is_known_to_costs_no_request(server, tm
 
 
 def test_one_address_has_so_many_connections(server, tmp_path):
-    with proxying(tmp_path, address(server), PROXY_CONNECTIONS="3") as proxy, ExitStack() as stack:
+    with proxying(tmp_path, address(server), PROXY_CONNECTIONS="10") as proxy, ExitStack() as stack:
+        held = []
 
-        def connect():
-            return stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), 30))
+        def full():
+            # one that came while others were being counted out is closed itself
+            held.append(stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), 30)))
+            return not serves(proxy)
 
-        held = [connect() for _ in range(3)]
-        wait_for(lambda: not serves(proxy), "there are too many")
+        wait_for(full, "there are too many")
+        assert len(held) > 5
         # another address is none of their business
         with requests.Session() as elsewhere:
             elsewhere.mount("http://", From("127.0.0.2"))
             assert elsewhere.get(f"{proxy.url}/livez", timeout=30).status_code == 200
-        held[0].close()
+        for client in held:
+            client.close()
         wait_for(lambda: serves(proxy), "there is room again")
     assert {name.lower(): value for name, value in passed_on(server)[0].headers.items()}[
         "x-forwarded-for"
