@@ -41,8 +41,16 @@ SIGNING_KEY = secrets.token_urlsafe(64)
 # Modules that take longest, dearest first: begun first, so that no process is left alone with one in the end.
 DEAREST = (
     *("test_delivery_storms", "test_processes", "test_doctor", "test_behind_proxy", "test_browser", "test_providers"),
-    *("test_previous_release", "test_migrating", "test_backups", "test_fuzz", "test_unavailable"),
-    *("test_filters", "test_forged", "test_reports", "test_notifications", "test_lists", "test_document"),
+    *("test_metrics_processes", "test_previous_release", "test_migrating", "test_backups", "test_fuzz"),
+    *(
+        "test_unavailable",
+        "test_filters",
+        "test_forged",
+        "test_reports",
+        "test_notifications",
+        "test_lists",
+        "test_document",
+    ),
     *("test_conditional", "test_conformance", "test_cli", "test_manners"),
 )
 # The only ones that run code on SQLite which runs nowhere else.
@@ -345,7 +353,7 @@ def deliver(registry: Any) -> Callable[[], int]:
     return drain
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client_of() -> Callable[[Any], TestApp]:
     """Makes a client, signed in as an admin, of an application of the test's own: ``client_of(app)``."""
 

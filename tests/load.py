@@ -48,7 +48,7 @@ class Load:
             turn = 0
             caller = kept if number % 2 else requests
             # the machine is not theirs alone
-            while not self._stopping.wait(0.02):
+            while not self._stopping.wait(0.05):
                 turn += 1
                 take = str(self.slow if number % 4 < 2 and turn % 2 else 0)
                 self._ask(caller, "GET", None, {"X-Take": take})

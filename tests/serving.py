@@ -109,11 +109,11 @@ class Server:
         registry.database.engine.dispose()
         return str(registry.access_tokens.create_token(str(user_id)))
 
-    def start(self) -> None:
-        """Start the process and wait until it answers."""
+    def start(self, seconds: float = 30) -> None:
+        """Start the process and wait until it answers; for so many seconds, which load may make long."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*self.program, str(self.ini)], env=self.environ, stdout=log, stderr=log)
-        wait_for(self.answers, f"{self.url} answers\n{self.log.read_text()}")
+        wait_for(self.answers, f"{self.url} answers\n{self.log.read_text()}", seconds)
 
     def answers(self) -> bool:
         """Whether the process answers."""

@@ -30,7 +30,7 @@ from load import CUSTOMERS, calling
 from proxying import proxying
 from serving import Server, wait_for
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 INI = """
 [app:main]
@@ -113,7 +113,7 @@ def shop(tmp_path_factory, make_app):
     servers = [make_server(folder, name, registry) for name in ("first", "second")]
     try:
         for server in servers:
-            server.start()
+            server.start(120)
         with proxying(folder, *map(address, servers), PROXY_REQUEST_TIMEOUT="8s") as proxy:
             yield Shop(servers, proxy, registry)
     finally:
@@ -210,7 +210,7 @@ def lone(tmp_path, own_postgresql):
     registry = main({}, **settings_for(own_postgresql.url)).registry
     server = make_server(tmp_path, "lone", registry)
     try:
-        server.start()
+        server.start(120)
         with proxying(tmp_path, address(server), ready=1) as proxy:
             server.proxy, server.registry = proxy, registry
             yield server
@@ -289,9 +289,10 @@ def processes(server):
 def test_a_server_is_replaced_under_load_and_no_request_fails(shop):
     there = names(shop.registry)
     first, _ = shop.servers
-    with calling(shop.proxy.url, shop.headers, callers=8, slow=2) as load:
+    with calling(shop.proxy.url, shop.headers, callers=6, slow=2) as load:
         _stop(shop.proxy, first, "server-1", load)
-        first.start()
+        # both cores are taken
+        first.start(120)
         ready = datetime.now(UTC)
         wait_for(lambda: _through(shop.proxy, "server-1", ready), "it serves again")
     assert set(load.statuses()) == {200, 201}

@@ -290,6 +290,17 @@ def wrong_settings(shop):
 
 
 setting("settings", "there is no such plugin. Did you mean google?", plugins="gogle")
+
+
+@broken("settings", "does not start: it raised RuntimeError, and stderr tells where.")
+def plugin_that_raises(shop):
+    def includeme(config):
+        raise RuntimeError("hunter2")
+
+    shop.monkeypatch.setattr(importlib.import_module("checked"), "includeme", includeme)
+    shop.settings["plugins"] += " checked"
+
+
 setting("settings", "notifications.lease", notifications__lease="5")
 setting("unknown_settings", "colours.tea is in the INI, and nothing reads it.", outcome="warning", colours__tea="red")
 setting(
@@ -372,6 +383,17 @@ def schema_ahead(shop):
 @broken("database_role", "lacks INSERT ON orders.", kinds=POSTGRESQL)
 def role_too_narrow(shop):
     shop.sql(f"REVOKE INSERT ON orders FROM {shop.role}")
+
+
+@broken("database_role", "lacks USAGE ON SEQUENCE orders_id_seq.", kinds=POSTGRESQL)
+def role_without_ids(shop):
+    shop.sql(f"REVOKE USAGE ON SEQUENCE orders_id_seq FROM {shop.role}")
+
+
+@broken("database_role", "lacks SELECT ON alembic_version.", kinds=POSTGRESQL)
+@broken("migrations", "refuses to tell: permission denied for table alembic_version", kinds=POSTGRESQL)
+def role_that_cannot_read_the_version(shop):
+    shop.sql(f"REVOKE ALL ON alembic_version FROM {shop.role}")
 
 
 @broken("database_role", "it may DELETE ON audit_entries", outcome="warning", kinds=POSTGRESQL)
@@ -533,6 +555,12 @@ def other_report_secret(shop):
     shop.served = {"notifications.report_secrets": secrets.token_urlsafe(32)}
 
 
+@broken("report_url", "Not tried, since somebody else would get to know the secret. http://127.0.0.1")
+def report_url_of_somebody_else(shop):
+    # it would pass for one that takes the secret
+    instead(shop, Answer({"name": "Shop"}, 405))
+
+
 def page(path, answer):
     return lambda shop: shop.google.pages.update({path: answer})
 
@@ -646,6 +674,16 @@ def test_a_proxy_may_keep_readyz_from_the_public(deploy):
     assert (told["outcome"], told["remedy"]) == ("skipped", None)
 
 
+def test_nobody_else_gets_to_know_the_secret_of_reports(deploy):
+    shop = deploy("sqlite")
+    with provider() as other:
+        other.answer = lambda asked: Answer({"name": "Shop"}, 405)
+        shop.settings["app.public_url"] = other.url
+        shop.serves = False
+        shop.check("report_url")
+        assert [asked.path for asked in other.asked] == ["/api/"]
+
+
 def test_an_admin_who_was_granted_it_is_one(deploy):
     shop = deploy("sqlite")
     shop.settings["auth.admins"] = ""
@@ -700,6 +738,18 @@ def test_what_else_is_wrong_is_told_too_however_broken_it_is(deploy):
     assert told["limits_storage"]["outcome"] == "warning"
     assert told["google.client"]["outcome"] == "ok"
     assert told["migrations"]["found"] == "It needs what has failed before: database."
+
+
+@pytest.mark.processes
+def test_as_a_process_the_database_is_looked_at_although_the_application_does_not_start(deploy, monkeypatch):
+    shop = deploy("postgresql")
+    shop.settings |= {"sqlalchemy.url": shop.owner, "api.max": "1"}
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:pkg_resources is deprecated")
+    words = ["doctor", "-c", shop.write(), "--json", "--only", "settings", "--only", "database_role"]
+    done = subprocess.run([str(BIN / "customer-orders"), *words], capture_output=True, text=True, timeout=100)
+    settings, role = json.loads(done.stdout)["checks"]
+    assert (done.returncode, settings["outcome"], role["outcome"]) == (1, "failed", "warning")
+    assert "could change the audit trail" in role["found"]
 
 
 @pytest.mark.processes

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 import redis
+from click.testing import CliRunner
 from webtest import TestApp
 
 from conftest import settings_for
 from contract import assert_problem
 from customer_orders import main
 from customer_orders.api import counting
+from customer_orders.cli import main as command
 from serving import free_port, wait_for
 
 SERVER = shutil.which("redis-server")
@@ -230,3 +232,21 @@ def test_the_settings_show_no_password(form):
     assert setting.storage == url
     assert password not in setting["storage"].display()
     assert "host" in setting["storage"].display()
+
+
+def test_the_doctor_asks_it(server, tmp_path):
+    def examine(url):
+        settings = settings_for("sqlite:////nowhere/orders.sqlite", **{"limits.storage": url})
+        lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings.items())
+        (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
+        words = ["doctor", "-c", str(tmp_path / "orders.ini"), "--only", "limits_storage"]
+        done = CliRunner().invoke(command, words, catch_exceptions=False)
+        assert server.password not in done.output
+        return done.exit_code, done.stdout
+
+    code, printed = examine(server.url)
+    assert (code, "Redis answers." in printed) == (0, True)
+    other = secrets.token_urlsafe(16)
+    code, printed = examine(server.url.replace(server.password, other))
+    assert (code, "limits.storage does not answer: AuthenticationError" in printed) == (1, True)
+    assert other not in printed

@@ -7,6 +7,7 @@ import re
 import secrets
 import signal
 import subprocess
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -289,6 +290,29 @@ def test_a_second_server_does_not_start_where_the_first_tells(shop):
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert re.search(rf"cannot tell metrics at {shop.metrics}: .+ METRICS_LISTEN", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_place_for_its_files_it_says_so(shop):
+    command = [str(BIN / "customer-orders"), "serve", "-c", str(shop.server.ini)]
+    environ = {
+        **shop.server.environ,
+        "SERVER_LISTEN": f"127.0.0.1:{free_port()}",
+        "METRICS_LISTEN": f"127.0.0.1:{free_port()}",
+    }
+    # where nothing can be a folder, whoever asks
+    code = "import sys, tempfile; tempfile.tempdir = '/dev/null'; from customer_orders.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command[1:]],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no place to add up the metrics" in done.stderr
+    assert "TMPDIR" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -121,7 +121,8 @@ def settled(names: list[str]) -> None:
 def answer(url: str) -> bytes:
     """The body of a 200."""
     with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310
-        return response.read(100_000)
+        body: bytes = response.read(100_000)
+    return body
 
 
 def smoke(public_url: str, version: str) -> None:

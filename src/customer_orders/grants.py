@@ -22,9 +22,8 @@ def statements(role: str) -> Iterator[str]:
     yield f"REVOKE ALL ON {', '.join(map(quoted, [*tables, 'alembic_version']))} FROM {to}"
     for name, may in needed().items():
         yield f"GRANT {', '.join(may)} ON {quoted(name)} TO {to}"
-    for name in tables:
-        for sequence in _sequences(Base.metadata.tables[name]):
-            yield f"GRANT USAGE ON SEQUENCE {quoted(sequence)} TO {to}"
+    for sequence in sequences():
+        yield f"GRANT USAGE ON SEQUENCE {quoted(sequence)} TO {to}"
 
 
 def needed() -> dict[str, tuple[str, ...]]:
@@ -50,7 +49,7 @@ def quoted(name: str) -> str:
     return '"{}"'.format(name.replace('"', '""'))
 
 
-def _sequences(table: Table) -> list[str]:
-    """What hands out the ids of a table (bigserial)."""
-    column = table.autoincrement_column
-    return [] if column is None else [f"{table.name}_{column.name}_seq"]
+def sequences() -> list[str]:
+    """What hands out the ids (bigserial)."""
+    columns = [table.autoincrement_column for _, table in sorted(Base.metadata.tables.items())]
+    return [f"{column.table.name}_{column.name}_seq" for column in columns if column is not None]

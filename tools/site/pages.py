@@ -45,7 +45,10 @@ def place(file: Path) -> PurePosixPath:
         return FRONT
     if inside.name == "README.md":
         return inside.parent.with_suffix(".md")
-    return inside if inside.suffix == ".md" else PurePosixPath("source", f"{inside}.md")
+    if inside.suffix == ".md":
+        return inside
+    # what begins with a dot is no page to Zensical
+    return PurePosixPath("source", *(part.lstrip(".") for part in inside.parts[:-1]), f"{inside.name.lstrip('.')}.md")
 
 
 def stage(folder: Path) -> None:

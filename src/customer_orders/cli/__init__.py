@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import click
+import plaster
 
 from customer_orders import migrations, production, retention
 from customer_orders.cli import access, database, doctor
@@ -128,8 +129,8 @@ def worker(registry: Any, concurrency: int | None) -> None:
 
 
 def _say(words: str) -> None:
-    """Tell how a process fares that runs on: in its log, or on stderr where none is configured."""
-    if logging.root.handlers:
+    """Tell how a process fares that runs on: in its log, or on stderr if the INI configures none."""
+    if "loggers" in plaster.get_sections(click.get_current_context().params["config"]):
         log.info(words)
     else:
         click.echo(words, err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from configparser import Error as ConfigParserError
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from customer_orders.plugins import Registered
 from customer_orders.settings import Section, Sections, Setting
 
 UTF_8 = "Make one with ENCODING 'UTF8', and restore a dump into it."
+log = logging.getLogger(__name__)
+
 # Shorter words are no secrets, and to hide them would hide what is said.
 SHORTEST = 8
 
@@ -61,8 +64,11 @@ class Deployment:
         try:
             include(configurator)
             configurator.make_wsgi_app()
-        # a plugin can raise anything
-        except Exception as error:  # noqa: BLE001
+        except ConfigurationError as error:
+            self.wrong = error
+        except Exception as error:
+            # a plugin can raise anything: that is for the log
+            log.exception("the application does not start")
             self.wrong = error
         registry: Any = configurator.registry
         # what comes first, the sections, cannot fail; what comes after may not have been reached
@@ -157,7 +163,8 @@ class Deployment:
             except DBAPIError as error:
                 if lacks_schema(error):
                     raise Skipped("The database lacks tables; see the check migrations.") from None
-                raise CheckFailed(f"The database refuses to tell: {_sentence(error)}") from None
+                said = f"The database refuses to tell: {_sentence(error)}"
+                raise CheckFailed(said, remedy="See the check database_role.") from None
 
     def close(self) -> None:
         """Close what was opened."""
@@ -174,4 +181,4 @@ def reason_of(wrong: Exception) -> str:
     """Why the application does not start, as it says itself."""
     if isinstance(wrong, ConfigurationError):
         return str(wrong)
-    return f"The application does not start: {type(wrong).__name__}. Start it to see where."
+    return f"The application does not start: it raised {type(wrong).__name__}, and stderr tells where."

@@ -92,6 +92,14 @@ def check_report_url(deployment: Deployment) -> str:
     notifier = deployment.plugins.notifiers.get(settings.sms)
     if not settings.report_secrets or not IDeliveryReports.providedBy(notifier):
         raise Skipped("No delivery reports are taken.")
+    try:
+        check_address(deployment)
+        check_reachable(deployment)
+    except CheckFailed as told:
+        if not told.warning:
+            raise CheckFailed(
+                f"Not tried, since somebody else would get to know the secret. {told.reason}", remedy=told.remedy
+            ) from told
     path = f"/api/notifications/reports/{settings.sms}"
     for secret in settings.report_secrets:
         # reads nothing and changes nothing: a secret that is good gets "not this method", any other "not found"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from ipaddress import IPv4Address
 from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
@@ -19,6 +20,7 @@ from customer_orders.metrics.processes import Shared
 from customer_orders.metrics.stored import Stored
 from customer_orders.settings import section
 
+ANY = str(IPv4Address(0))
 # Held during a scrape: a fork waits for its end, so that no child begins with a lock or a connection in mid-air.
 SCRAPING = Lock()
 os.register_at_fork(before=SCRAPING.acquire, after_in_parent=SCRAPING.release, after_in_child=SCRAPING.release)
@@ -46,17 +48,27 @@ def exposed(registry: Any, *, shared: bool = False) -> Iterator[str | None]:
     :param shared: whether they are those of other processes, which are to write them into the folder that is yielded.
         It is new, private, and goes in the end.
 
-    Raises ``ConfigurationError`` if it cannot listen there.
+    Raises ``ConfigurationError`` if it cannot listen there, or there is no place for the folder.
     """
     listen = section(registry, "metrics").listen
     if not listen:
         yield None
     elif shared:
-        with TemporaryDirectory(prefix="customer-orders-metrics-") as folder, _listening(listen[0], registry, folder):
+        with _folder() as folder, _listening(listen[0], registry, folder):
             yield folder
     else:
         with _listening(listen[0], registry, None):
             yield None
+
+
+def _folder() -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(prefix="customer-orders-metrics-")
+    except OSError as error:
+        mend = "Name a folder that can be written to by the variable TMPDIR, or blank metrics.listen"
+        raise ConfigurationError(
+            f"there is no place to add up the metrics of several processes: {error}. {mend}."
+        ) from None
 
 
 @contextmanager
@@ -66,7 +78,7 @@ def _listening(address: str, registry: Any, folder: str | None) -> Iterator[None
     # called at each scrape only
     scraped.register(Scrape(registry, folder))
     try:
-        server, thread = start_http_server(int(port), "0.0.0.0" if host == "*" else host.strip("[]"), scraped)  # noqa: S104
+        server, thread = start_http_server(int(port), ANY if host == "*" else host.strip("[]"), scraped)
     except OSError as error:
         mend = (
             "Change metrics.listen, or the variable METRICS_LISTEN; each process of a machine needs a port of its own"

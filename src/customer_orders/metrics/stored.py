@@ -69,7 +69,8 @@ class Stored:
             self._silent = False
             return found
         if not self._silent:
-            log.warning("the metrics of the outbox are absent until the database tells of it: %s", found)
+            said = str(getattr(found, "orig", found)).partition("\n")[0]
+            log.warning("the metrics of the outbox are absent until the database tells of it: %s", said)
         self._silent = True
         return None
 

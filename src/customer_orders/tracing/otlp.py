@@ -94,7 +94,7 @@ class Otlp(Tracing):
 
     def __init__(self, settings: Section) -> None:
         self._settings = settings
-        self._by_process: dict[int, tuple[TracerProvider, Exporter]] = {}
+        self._by_process: dict[int, tuple[trace.Tracer, TracerProvider, Exporter]] = {}
         self._making = Lock()
         atexit.register(self.stop)
 
@@ -106,16 +106,17 @@ class Otlp(Tracing):
             with self._making:
                 known = self._by_process.get(os.getpid()) or self._make()
                 self._by_process[os.getpid()] = known
-        return known[0].get_tracer("customer_orders", version("customer-orders"))
+        return known[0]
 
-    def _make(self) -> tuple[TracerProvider, Exporter]:
+    def _make(self) -> tuple[trace.Tracer, TracerProvider, Exporter]:
         exporter = Exporter(
             endpoint=f"{self._settings.endpoint.rstrip('/')}/v1/traces",
             headers=dict(word.split("=", 1) for word in self._settings.headers),
             timeout=TIMEOUT,
             compression=Compression.Gzip,
         )
-        told = {"service.name": self._settings.service_name, "service.version": version("customer-orders")}
+        ours = version("customer-orders")
+        told = {"service.name": self._settings.service_name, "service.version": ours}
         provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(self._settings.sample_ratio)),
             resource=Resource.create(told),
@@ -123,7 +124,7 @@ class Otlp(Tracing):
             shutdown_on_exit=False,
         )
         provider.add_span_processor(BatchSpanProcessor(exporter))
-        return provider, exporter
+        return provider.get_tracer("customer_orders", ours), provider, exporter
 
     @contextmanager
     def _span(
@@ -187,7 +188,7 @@ class Otlp(Tracing):
         """Send what is queued, for twice ``TIMEOUT`` at most."""
         known = self._by_process.pop(os.getpid(), None)
         if known is not None:
-            provider, exporter = known
+            _, provider, exporter = known
             exporter.until = time.monotonic() + TIMEOUT
             provider.shutdown()
 
