@@ -202,8 +202,8 @@ class Server(colander.MappingSchema):
     threads = node(Number(1, 256), "Requests that each of them works on at a time.", missing=8)
     backpressure = node(
         Number(1, 65536),
-        "Connections that each of them holds at a time, also those that are kept open between two requests; beyond them, "
-        "new ones wait until one ends.",
+        "Connections that each of them holds at a time, also those that are kept open between two requests; beyond "
+        "them, new ones wait until one ends.",
         missing=512,
     )
     backlog = node(Number(128, 65536), "Connections that wait to be taken in.", missing=1024)
