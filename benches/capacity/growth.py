@@ -116,12 +116,12 @@ def _copy(ground: Ground, model: Any, have: int, rows: int, most: int) -> None:
         # no foreign key is looked up: a million times five of them take longer than all else
         connection.execute("SET session_replication_role = replica")
         connection.execute("SET synchronous_commit = off")
-        first = f"(SELECT * FROM {name} WHERE {which} ORDER BY id LIMIT 1)"  # noqa: S608 - names of ours
+        first = f"(SELECT * FROM {name} WHERE {which} ORDER BY id LIMIT 1)"
         ids = f"generate_series({max(have, 1) + 1}, {rows})"
         connection.execute(
             f"INSERT INTO {name} ({quoted}) SELECT {values} FROM {first} o, {ids} g ON CONFLICT DO NOTHING"
         )  # type: ignore[arg-type]
-        connection.execute(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), (SELECT max(id) FROM {name}))")  # type: ignore[arg-type]  # noqa: S608
+        connection.execute(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), (SELECT max(id) FROM {name}))")  # type: ignore[arg-type]
 
 
 def _times(ground: Ground, rows: int, number: int) -> list[float]:

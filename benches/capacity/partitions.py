@@ -25,7 +25,7 @@ START = "timestamptz '2016-01-01Z'"
 ROW = "1 + g % 5000, 'Chai, 500 g', 125000, 'KES', 'placed', 'R' || g, '{}', " + f"{START} + g * interval '1 second'"
 # a placeholder is what else begins so
 INSERT = (
-    f"INSERT INTO orders SELECT g, {ROW.replace('%', '%%')}, {START}, 1 FROM generate_series(%s::bigint, %s::bigint) g"  # noqa: S608
+    f"INSERT INTO orders SELECT g, {ROW.replace('%', '%%')}, {START}, 1 FROM generate_series(%s::bigint, %s::bigint) g"
 )
 NEWEST = "SELECT * FROM orders ORDER BY id DESC LIMIT 51"
 BY_TIME = "SELECT * FROM orders ORDER BY created_at DESC, id DESC LIMIT 51"
