@@ -242,7 +242,8 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Non
     """Print a table as Markdown."""
     print(f"\n### {title}\n")
     print(f"| {' | '.join(head)} |")
-    print(f"|{'|'.join(['---', *['--:'] * (len(head) - 1)])}|")
+    sides = ["---" if isinstance(cell, str) else "--:" for cell in rows[0]]
+    print(f"|{'|'.join(sides)}|")
     for row in rows:
         print(f"| {' | '.join(figure(cell) for cell in row)} |")
     sys.stdout.flush()

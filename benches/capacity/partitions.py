@@ -69,6 +69,7 @@ def run(ground: Ground) -> None:
                 if parts == sizes.partitions[1] or by == "none":
                     dropped.append([told[-1][0], *_drop(connection, by, rows // sizes.partitions[1])])
         wishes = [[what, _wished(connection, statement)] for what, statement in WISHES.items()]
+        switched = _switch(connection, rows)
     head = [
         "partitioned by",
         "insert",
@@ -81,6 +82,7 @@ def run(ground: Ground) -> None:
     table(f"Partitions: {rows:,} orders, milliseconds (median), without waiting for the disk", head, told)
     what = f"the oldest {rows // sizes.partitions[1]:,} orders"
     table(f"Partitions: to do away with {what}", ["table", "milliseconds", "MB of WAL"], dropped)
+    table("Partitions: the table of now becomes the first one", ["step", "milliseconds"], switched)
     table("Partitions: what PostgreSQL says", ["wish", "answer"], wishes)
 
 
@@ -135,6 +137,32 @@ def _drop(connection: psycopg.Connection[Any], by: str, rows: int) -> list[float
     took = (time.perf_counter() - began) * 1000
     written = connection.execute("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), %s)", before).fetchone()
     return [took, float(written[0]) / 1e6 if written else 0.0]
+
+
+def _switch(connection: psycopg.Connection[Any], rows: int) -> list[list[Any]]:
+    """Make partitions by id of a table that has rows; everybody else waits for the last step only."""
+    _make(connection, "none", 1, rows)
+    check = f"ALTER TABLE orders ADD CONSTRAINT old CHECK (id <= {rows}) NOT VALID"
+    switch = [
+        "ALTER TABLE orders RENAME TO part_0",
+        f"CREATE TABLE orders ({COLUMNS}, {KEYS['id']}) PARTITION BY RANGE (id)",
+        *(f"CREATE INDEX ON orders ({columns})" for columns in INDEXES),
+        f"ALTER TABLE orders ATTACH PARTITION part_0 FOR VALUES FROM (MINVALUE) TO ({rows + 1})",
+        f"CREATE TABLE part_1 PARTITION OF orders FOR VALUES FROM ({rows + 1}) TO ({2 * rows})",
+    ]
+    steps = {
+        "`ADD CONSTRAINT ... CHECK (id < ...) NOT VALID`": [check],
+        "`VALIDATE CONSTRAINT`, beside all else": ["ALTER TABLE orders VALIDATE CONSTRAINT old"],
+        "in one transaction: rename it, make the new one with its indexes, attach": switch,
+    }
+    told = []
+    for what, statements in steps.items():
+        began = time.perf_counter()
+        with connection.transaction():
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[arg-type]
+        told.append([what, (time.perf_counter() - began) * 1000])
+    return told
 
 
 def _wished(connection: psycopg.Connection[Any], statements: str) -> str:

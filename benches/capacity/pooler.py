@@ -63,12 +63,13 @@ def run(ground: Ground) -> None:
             with started(ground.server(SQLALCHEMY_URL=url)) as server:
                 answers, _ = measured(ground, server, server.token("clerk"), MIXED)
             rows.append([mode, len(answers), failed(answers) or "none", *_of_sessions(port)])
-    head = ["pool_mode", "requests", "failed", "LISTEN hears NOTIFY", "a session's advisory lock keeps others out"]
+    of_sessions = ["LISTEN hears NOTIFY", "a session's lock keeps others out", "another's prepared statement is run"]
+    head = ["pool_mode", "requests", "failed", *of_sessions]
     table("PgBouncer: what goes through it", head, rows)
 
 
 def _of_sessions(port: int) -> list[str]:
-    """Whether LISTEN and locks of a session do what they shall."""
+    """Whether LISTEN, locks of a session, and names of statements do what they shall."""
     url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocommit=True) as other:
         one.execute("LISTEN bench")
@@ -82,4 +83,24 @@ def _of_sessions(port: int) -> list[str]:
         row = other.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
         kept_out = row is not None and not row[0]
         one.execute("SELECT pg_advisory_unlock_all()")
-    return ["yes" if heard else "no", "yes" if kept_out else "no"]
+    return ["yes" if one else "no" for one in (heard, kept_out, _mixed_up(url))]
+
+
+def _mixed_up(url: str) -> bool:
+    """Whether a connection may run a statement that another has prepared under the same name.
+
+    Names are counted by connection. Here are two of PostgreSQL's, and on each another statement has the first name.
+    """
+    with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocommit=True) as other:
+        with one.transaction():
+            one.execute("SELECT 1 + %s::integer", (0,), prepare=True)
+            other.execute("SELECT 2 + %s::integer", (0,), prepare=True)
+        got = set()
+        with psycopg.connect(url, autocommit=True) as third:
+            for _ in range(2):
+                got.add(other.execute("SELECT 2 + %s::integer", (0,)).fetchone())
+                # now this one has what was free first
+                with third.transaction():
+                    third.execute("SELECT 0")
+                    got.add(other.execute("SELECT 2 + %s::integer", (0,)).fetchone())
+        return got != {(2,)}
