@@ -49,7 +49,7 @@ class Sizes:
     repeats: int = 300
 
 
-SMALLEST = Sizes((300, 600), 0.3, 40, (1,), (1, 3), 100, 10)
+SMALLEST = Sizes((300, 600), 0.3, 40, (2,), (1, 3), 100, 10)
 
 
 class Postgres:
@@ -191,12 +191,15 @@ def workers(ground: Ground, number: int, concurrency: int) -> Iterator[list[int]
     """The ids of so many ``customer-orders worker``, each listening."""
     log = ground.folder / "worker.log"
     words = [str(Path(sys.executable).parent / "customer-orders"), "worker", "--concurrency", str(concurrency)]
-    environ = {**ground.environ(), "APP_PUBLIC_URL": "http://127.0.0.1", "METRICS_LISTEN": ""}
+    environ = {**ground.environ(), "APP_PUBLIC_URL": "http://127.0.0.1"}
     environ["PYTHONWARNINGS"] = "ignore:pkg_resources is deprecated"
     listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN customer_orders%'"
     with ExitStack() as stack:
         command = [*words, "-c", str(ROOT / "production.ini")]
-        pids = [stack.enter_context(process(command, environ, log)) for _ in range(number)]
+        pids = []
+        for _ in range(number):
+            metrics = {"METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
+            pids.append(stack.enter_context(process(command, environ | metrics, log)))
         wait_for(lambda: ground.postgres.ask(listening) == number, f"workers listen\n{log.read_text()}", 60)
         yield pids
 

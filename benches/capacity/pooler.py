@@ -18,6 +18,8 @@ from customer_orders.migrations.locks import LOCK
 INI = """\
 [databases]
 postgres = host={socket} user=postgres
+; connections of its own, on which nobody has prepared anything
+fresh = host={socket} user=postgres dbname=postgres
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -83,7 +85,9 @@ def _of_sessions(port: int) -> list[str]:
         row = other.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
         kept_out = row is not None and not row[0]
         one.execute("SELECT pg_advisory_unlock_all()")
-    return ["yes" if one else "no" for one in (heard, kept_out, _mixed_up(url))]
+    return [
+        "yes" if one else "no" for one in (heard, kept_out, _mixed_up(f"postgresql://postgres@127.0.0.1:{port}/fresh"))
+    ]
 
 
 def _mixed_up(url: str) -> bool:
