@@ -75,7 +75,7 @@ def run(ground: Ground) -> None:
             have = rows
             times.append([f"{rows:,}", *_times(ground, rows, number)])
     bytes_of(ground, most)
-    head = ["orders", "insert", "newest 50", "a customer's 50", "claim 64", "prune a day", "prune nothing", "count(*)"]
+    head = ["orders", "insert", "newest 50", "a customer's 10", "claim 64", "prune a day", "prune nothing", "count(*)"]
     table("Time by the size of the book, milliseconds (median)", head, times)
 
 
