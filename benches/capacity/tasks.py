@@ -35,14 +35,14 @@ def run(ground: Ground) -> None:
         wait_for(port)
         with process([sys.executable, *WORKER], environ, log, cwd=Path(__file__).parent) as pid:
             celery_app.ready.delay().get(timeout=60)
-            groups = {"worker": [pid], "broker": [broker], "db": [ground.postgres.pid], "sender": [os.getpid()]}
+            groups = {"worker": [pid], "broker": [broker], "db": [ground.postgres.pid]}
             for what, act in (("nothing", _nothing), ("deliver", _deliver)):
                 meter, began = Meter(**groups), time.perf_counter()
                 act(ground, celery_app)
                 took, spent = time.perf_counter() - began, meter.read()
                 each = {name: 1000 * seconds / ground.sizes.messages for name, seconds in spent.items()}
                 rows.append([what, ground.sizes.messages / took, *(each[name] for name in groups)])
-    head = ["task", "a second", "worker ms", "Redis ms", "PostgreSQL ms", "sender ms"]
+    head = ["task", "a second", "worker ms", "Redis ms", "PostgreSQL ms"]
     table(f"Celery: CPU of a task, one worker process with {CONCURRENCY} threads", head, rows)
 
 
