@@ -34,7 +34,7 @@ class Sizes:
     :param rows: orders that there are when times are taken, and at which the last everything else is measured.
     :param seconds: that each load lasts.
     :param messages: that each number of worker processes sends.
-    :param workers: those numbers.
+    :param workers: those numbers, each with how many messages one sends at a time.
     :param partitions: numbers of partitions.
     :param each: rows of one, where they are most.
     :param repeats: of what is done a single time in a moment.
@@ -43,13 +43,13 @@ class Sizes:
     rows: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     seconds: float = 6
     messages: int = 4000
-    workers: tuple[int, ...] = (1, 2, 4)
+    workers: tuple[tuple[int, int], ...] = ((1, 16), (2, 16), (4, 16), (1, 64))
     partitions: tuple[int, ...] = (1, 24, 120)
     each: int = 1000
     repeats: int = 300
 
 
-SMALLEST = Sizes((300, 600), 0.3, 40, (2,), (1, 3), 100, 10)
+SMALLEST = Sizes((300, 600), 0.1, 40, ((2, 16),), (1, 3), 100, 10)
 
 
 class Postgres:

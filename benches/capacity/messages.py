@@ -12,9 +12,6 @@ from sqlalchemy import func, insert, select
 from customer_orders import db
 from customer_orders.notifications.models import Notification
 
-# Messages that each process sends at a time; the provider takes 50 ms for each.
-CONCURRENCY = 16
-
 
 def run(ground: Ground) -> None:
     """By each number of processes."""
@@ -28,7 +25,7 @@ def run(ground: Ground) -> None:
         "of PostgreSQL's /s",
     ]
     rows = []
-    for number, concurrency in [*((number, CONCURRENCY) for number in ground.sizes.workers), (1, 4 * CONCURRENCY)]:
+    for number, concurrency in ground.sizes.workers:
         with workers(ground, number, concurrency) as pids:
             rate, spent = emptied(ground, pids)
         ours, theirs = (1000 * spent[name] / ground.sizes.messages for name in ("workers", "db"))

@@ -63,7 +63,7 @@ def run(ground: Ground) -> None:
         with pooler(ground, program, mode) as port:
             url = f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
             with started(ground.server(SQLALCHEMY_URL=url)) as server:
-                answers, _ = measured(ground, server, server.token("clerk"), MIXED)
+                answers, *_ = measured(ground, server, server.token("clerk"), MIXED)
             rows.append([mode, len(answers), failed(answers) or "none", *_of_sessions(port)])
     of_sessions = ["LISTEN hears NOTIFY", "a session's lock keeps others out", "another's prepared statement is run"]
     head = ["pool_mode", "requests", "failed", *of_sessions]

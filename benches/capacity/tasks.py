@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ground import Ground, Meter, process, table
-from messages import CONCURRENCY, queue
+from messages import queue
 from provider import free_port, wait_for
 
+CONCURRENCY = 16
 WORKER = ("-m", "celery", "--app", "celery_app", "worker", "--pool", "threads", "--loglevel", "WARNING")
 WORKER = (*WORKER, "--without-gossip", "--without-mingle", "--without-heartbeat", "--concurrency", str(CONCURRENCY))
 
