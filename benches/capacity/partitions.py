@@ -77,7 +77,7 @@ def run(ground: Ground) -> None:
         "by reference",
         "newest 50",
         "newest 50 by time",
-        "a customer's 50",
+        "a customer's page",
     ]
     table(f"Partitions: {rows:,} orders, milliseconds (median), without waiting for the disk", head, told)
     what = f"the oldest {rows // sizes.partitions[1]:,} orders"
