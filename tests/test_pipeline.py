@@ -8,12 +8,14 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from webtest import TestApp
 
 from loopback import Answer, Provider, provider
 from serving import ROOT
@@ -277,7 +279,7 @@ class TestDeploy:
             "rollout status deployment/server --timeout=600s",
             "rollout status deployment/worker --timeout=600s",
         ]
-        assert [asked.path for asked in site.asked] == ["/readyz", "/version"]
+        assert [asked.path for asked in site.asked] == ["/readyz", "/api/"]
 
     def test_a_failed_migration_leaves_the_version_before_alone(self, deploy, cluster, site):
         cluster.set(looks=[[{"type": "Failed", "status": "True"}]])
@@ -315,10 +317,21 @@ class TestDeploy:
         with pytest.raises(deploy.Failed, match=r"(?s)version 1\.1\.0 instead of 1\.2\.0.*Back at"):
             self.run(deploy, cluster, site)
 
+    def test_what_it_asks_from_outside_the_service_tells_anybody(self, deploy, site, make_app):
+        client = TestApp(make_app("sqlite"))
+
+        def answer(asked):
+            told = client.get(asked.path, status="*")
+            return Answer(told.body, told.status_int)
+
+        site.answer = answer
+        deploy.smoke(site.url, version("customer-orders"))
+        assert [asked.path for asked in site.asked] == ["/readyz", "/api/"]
+
     def test_the_version_before_may_answer_for_a_while(self, deploy, cluster, site, monkeypatch):
         monkeypatch.setattr(deploy, "ANSWERING", 60.0)
         versions = iter(["1.1.0", "1.1.0", "1.2.0"])
-        site.answer = lambda asked: Answer({"version": next(versions)} if asked.path == "/version" else {})
+        site.answer = lambda asked: Answer({"version": next(versions)} if asked.path == "/api/" else {})
         self.run(deploy, cluster, site)
         assert next(versions, None) is None
 
