@@ -90,6 +90,14 @@ class TestWorkflows:
         # the image has its own developer's target
         assert set(re.findall(r"make ([a-z-]+)", run)) - targets <= {"image"}
 
+    def test_the_runner_has_what_must_not_be_lacking(self):
+        """Root is who installs in .ci/run, and there it is nobody's."""
+        wanted = set(" ".join(re.findall(r"lacking\+=\((.+)\)", (ROOT / ".ci" / "run").read_text())).split())
+        (install,) = [step["run"] for step in JOBS["ci.test"]["steps"] if "apt-get install" in step.get("run", "")]
+        # a Python of setup-python's, and Chrome
+        there = {"make", "python3", "python3-venv", "chromium"}
+        assert wanted - there == set(install.partition("--no-install-recommends ")[2].split())
+
 
 class TestRelease:
     @pytest.fixture
