@@ -101,16 +101,18 @@ def check_report_url(deployment: Deployment) -> str:
                 f"Not tried, since somebody else would get to know the secret. {told.reason}", remedy=told.remedy
             ) from told
     path = f"/api/notifications/reports/{settings.sms}"
+    # as masking shows it
+    shown = f"{url}{path}/{{secret}}"
     for secret in settings.report_secrets:
         # reads nothing and changes nothing: a secret that is good gets "not this method", any other "not found"
-        status = _get(url, f"{path}/{secret}", f"{url}{path}/(the secret)").status
+        status = _get(url, f"{path}/{secret}", shown).status
         if status != 405:
             raise CheckFailed(
-                f"{url}{path}/(the secret) answers with {status}, as if the secret were wrong.",
+                f"{shown} answers with {status}, as if the secret were wrong.",
                 remedy="Restart what serves there, with the same notifications.report_secrets; and have the proxy pass "
                 "the path on.",
             )
-    return f"{url}{path}/(the secret) leads here."
+    return f"{shown} leads here."
 
 
 def _is_here(host: str) -> bool:
