@@ -113,6 +113,26 @@ def test_what_is_told_to_stop_has_the_time_to():
     assert unready > int(inter) * int(fall) + seconds(re.search(r"timeout check (\S+)", PROXY)[1])
     hard_stop = seconds(re.search(r"hard-stop-after (\S+)", PROXY)[1])
     assert drain < hard_stop < seconds(SERVICES["proxy"]["stop_grace_period"])
+    told = [int(given) for given in re.findall(r"--stop-timeout (\d+)", (ROOT / "docs" / "image.md").read_text())]
+    assert len(told) == 2
+    assert min(told) > unready + drain
+
+
+def test_the_port_of_metrics_is_the_same_everywhere():
+    port = ini("metrics.listen").rpartition(":")[2]
+    assert port in re.findall(r"(?m)^EXPOSE (.+)$", (ROOT / "Dockerfile").read_text())[0].split()
+    for page in ("compose", "image", "metrics"):
+        assert set(re.findall(r"(?:port |:)(9\d{3})\b", (ROOT / "docs" / f"{page}.md").read_text())) >= {port}, page
+
+
+def test_the_commands_of_the_guide_can_be_pasted():
+    blocks = re.findall(r"(?m)(?:^ {4}.+\n)+", (ROOT / "docs" / "compose.md").read_text())
+    commands = [shlex.split(line, comments=True) for line in blocks[0].splitlines()]
+    assert [command for command in commands if command] == [
+        ["cp", ".env.example", ".env", "&&", "$EDITOR", ".env"],
+        ["deploy/make-secrets"],
+        ["docker", "compose", "up", "-d", "--wait"],
+    ]
 
 
 def test_the_proxy_takes_in_whole_what_a_server_takes():
