@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import pty
 import re
 import shlex
+import signal
 import stat
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,7 @@ from sqlalchemy.engine import make_url
 from customer_orders.sections import Api, App, Server
 from customer_orders.settings import variable
 from proxying import CONFIGURATION
-from serving import BIN, ROOT
+from serving import BIN, ROOT, wait_for
 
 PROXY = CONFIGURATION.read_text()
 OURS = ("migrate", "grant", "server-1", "server-2", "worker")
@@ -208,6 +211,24 @@ def test_secrets_are_made_once_and_nobody_else_gets_in(secrets_folder):
         (secrets_folder / name).write_text("x")
     subprocess.run([ROOT / "deploy" / "make-secrets", secrets_folder], stdin=subprocess.DEVNULL, check=True)
     assert before.items() < {file.name: file.read_text() for file in secrets_folder.iterdir()}.items()
+
+
+def test_who_gives_up_when_asked_for_a_secret_sees_again_what_they_type(tmp_path):
+    terminal, theirs = pty.openpty()
+    command = [ROOT / "deploy" / "make-secrets", tmp_path / "secrets"]
+    with subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, start_new_session=True) as asking:
+        assert asking.stderr.read(20)
+        wait_for(lambda: not shown(theirs), "nothing is shown")
+        os.killpg(asking.pid, signal.SIGINT)
+    assert asking.returncode == 130
+    assert shown(theirs)
+    os.close(terminal)
+    os.close(theirs)
+
+
+def shown(terminal):
+    """Whether a terminal shows what is typed."""
+    return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
 
 
 @pytest.mark.processes
