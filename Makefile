@@ -19,7 +19,7 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 	lint lint-deploy format constraints requirements clean check-python
 
 help: ## Say what there is to make.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 check-python:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Customer Orders needs Python 3.11 to 3.14, and there is no '$(PYTHON)' here. Name one: make PYTHON=/path/to/python3.13"; exit 1; }
