@@ -153,6 +153,8 @@ def test_the_database_is_migrated_before_anything_serves():
         return {other: how["condition"] for other, how in SERVICES[name].get("depends_on", {}).items()}
 
     assert waits_for("migrate") == {"database": "service_healthy"}
+    # nothing starts unless it ends with 0, and the version before has to start, too
+    assert SERVICES["migrate"]["command"] == ["db", "upgrade", "--or-newer"]
     assert waits_for("grant") == {"migrate": "service_completed_successfully"}
     for name in (*SERVERS, "worker"):
         assert waits_for(name)["grant"] == "service_completed_successfully"

@@ -303,6 +303,26 @@ def test_check_tells_by_its_status_whether_an_upgrade_is_needed(
     assert re.search(said, done.stdout)
 
 
+def test_a_deployment_goes_back_on_a_database_that_is_newer(new_database, database_kind, write_ini):
+    url = new_database(database_kind, migrated=True)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'later'"))
+    done = CliRunner().invoke(main, ["db", "upgrade", "--or-newer", "-c", write_ini(url)])
+    assert (done.exit_code, revision(engine)) == (0, "later")
+    assert "at later, which is newer than this version" in done.stderr
+    engine.dispose()
+
+
+def test_a_deployment_upgrades_what_is_not_newer(new_database, database_kind, write_ini):
+    url = new_database(database_kind)
+    engine = create_engine(url)
+    for _ in range(2):
+        assert CliRunner().invoke(main, ["db", "upgrade", "--or-newer", "-c", write_ini(url)]).exit_code == 0
+        assert revision(engine) == migrations.head()
+    engine.dispose()
+
+
 def test_check_tells_of_an_empty_database_too(new_database, database_kind, write_ini):
     done = CliRunner().invoke(main, ["db", "check", "-c", write_ini(new_database(database_kind))])
     assert done.exit_code == 3
