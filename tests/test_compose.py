@@ -18,8 +18,10 @@ import yaml
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from customer_orders.notifications.worker import DRAIN
 from customer_orders.sections import Api, App, Server
 from customer_orders.settings import variable
+from customer_orders.tracing.otlp import TIMEOUT
 from proxying import CONFIGURATION
 from serving import BIN, ROOT, wait_for
 
@@ -113,6 +115,8 @@ def test_what_is_told_to_stop_has_the_time_to():
     unready, drain = int(ini("server.unready_seconds")), default(Server, "drain_seconds")
     for name in SERVERS:
         assert seconds(SERVICES[name]["stop_grace_period"]) > unready + drain
+    # what is being sent, and what is left of traces
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > DRAIN + 2 * TIMEOUT
     # the time-out of a check, and so many in a row
     _, inter, fall = re.search(r"default-server check (inter (\d+)s) fall (\d+)", PROXY).groups()
     assert unready > int(inter) * int(fall) + seconds(re.search(r"timeout check (\S+)", PROXY)[1])
