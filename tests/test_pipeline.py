@@ -277,7 +277,7 @@ class TestDeploy:
             "rollout status deployment/server --timeout=600s",
             "rollout status deployment/worker --timeout=600s",
         ]
-        assert [asked.path for asked in site.asked] == ["/readyz", "/version"]
+        assert [asked.path for asked in site.asked] == ["/readyz", "/api/"]
 
     def test_a_failed_migration_leaves_the_version_before_alone(self, deploy, cluster, site):
         cluster.set(looks=[[{"type": "Failed", "status": "True"}]])
@@ -318,7 +318,7 @@ class TestDeploy:
     def test_the_version_before_may_answer_for_a_while(self, deploy, cluster, site, monkeypatch):
         monkeypatch.setattr(deploy, "ANSWERING", 60.0)
         versions = iter(["1.1.0", "1.1.0", "1.2.0"])
-        site.answer = lambda asked: Answer({"version": next(versions)} if asked.path == "/version" else {})
+        site.answer = lambda asked: Answer({"version": next(versions)} if asked.path == "/api/" else {})
         self.run(deploy, cluster, site)
         assert next(versions, None) is None
 

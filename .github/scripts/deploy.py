@@ -131,7 +131,7 @@ def smoke(public_url: str, version: str) -> None:
     while True:
         try:
             answer(f"{public_url}/readyz")
-            found = json.loads(answer(f"{public_url}/version"))["version"]
+            found = json.loads(answer(f"{public_url}/api/"))["version"]
             problem = None if found == version else f"it answers with version {found} instead of {version}"
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"{type(error).__name__}: {error}"
