@@ -189,6 +189,7 @@ MANIFESTS = [
     ("ConfigMap", "settings"),
     ("Service", "server"),
     ("Job", "migrate"),
+    ("CronJob", "prune"),
     ("Deployment", "server"),
     ("Deployment", "worker"),
 ]
@@ -211,7 +212,7 @@ class Cluster:
             {
                 "kind": kind,
                 "metadata": {"name": name},
-                **({"spec": {"image": image}} if kind in {"Job", "Deployment"} else {}),
+                **({"spec": {"image": image}} if kind in {"Job", "CronJob", "Deployment"} else {}),
             }
             for kind, name in kinds
         ]
@@ -264,7 +265,7 @@ class TestDeploy:
             "apply Job/migrate",
             "get job migrate -o json",
             "get job migrate -o json",
-            "apply Deployment/server Deployment/worker",
+            "apply CronJob/prune Deployment/server Deployment/worker",
             "rollout status deployment/server --timeout=600s",
             "rollout status deployment/worker --timeout=600s",
         ]
