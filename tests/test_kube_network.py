@@ -24,6 +24,7 @@ from kube import (
     told,
     workloads,
 )
+from serving import ROOT
 
 pytestmark = needs_kubectl
 
@@ -190,10 +191,13 @@ def test_the_way_in_is_the_address_that_the_service_tells():
     trusted = ipaddress.ip_network(told(manifests)["APP_TRUSTED_PROXIES"])
     assert all((other.address in trusted) == (other.namespace is not None) for other in OTHERS)
     assert controller()["service"]["type"] == "LoadBalancer"
-    # both have to speak it, or neither
+    # what comes from the NodeBalancer can be told by its address, and both speak the protocol
+    assert controller()["service"]["externalTrafficPolicy"] == "Local"
+    assert controller()["kind"] == "DaemonSet"
     annotations = controller()["service"]["annotations"]
     assert annotations["service.beta.kubernetes.io/linode-loadbalancer-default-proxy-protocol"] == "v2"
-    assert not ipaddress.ip_network(controller()["config"]["proxy-protocol"]).overlaps(trusted)
+    balancers = re.search(r'nodebalancers += "(.+)"', (ROOT / "terraform" / "network.tf").read_text())[1]
+    assert controller()["config"]["proxy-protocol"] == balancers
 
 
 def test_the_proxy_takes_in_whole_what_a_server_takes():

@@ -42,6 +42,7 @@ def configuration(folder, pod, http, https):
         "frontend public",
         f"  bind 127.0.0.1:{http}",
         f"  bind 127.0.0.1:{https} ssl crt {folder}/proxy.pem alpn h2,http/1.1",
+        *(f"  {line}" for line in config["frontend-config-snippet"].splitlines()),
         "  default_backend server",
         "backend server",
         f"  balance {said['haproxy.org/load-balance']}",
