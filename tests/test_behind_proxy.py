@@ -309,7 +309,8 @@ def _stop(proxy, server, name, load):
     begun = datetime.now(UTC)
     wait_for(lambda: [one for one in _through(proxy, name, begun) if one.took >= 2], "slow requests go through it")
     told = datetime.now(UTC)
-    assert server.end() == 0
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(90) == 0
     ended = datetime.now(UTC)
     under_way = [one for one in _through(proxy, name, begun) if one.begun < told < one.ended]
     assert [one for one in under_way if one.took >= 2]

@@ -224,7 +224,7 @@ def test_a_process_whose_dispatcher_stops_is_not_ready(make_app):
 
 
 def test_the_version_tells_the_commit_and_the_plugins(make_app, client_of):
-    commit = "4f1c2d9a7be03c5586d1f0a2b9e47c6d8a3f5e21"
+    commit = "4f1c2d9"
     told = client_of(make_app("sqlite", **{"app.commit": commit})).get("/api/version", status=200).json
     plugins = [{"name": "scripted", "distribution": "scripted", "version": "1.0"}]
     assert told == {"version": version("customer-orders"), "commit": commit, "plugins": plugins}

@@ -201,7 +201,7 @@ def test_requests_are_counted_by_pattern_method_and_status(shop, told):
     read = found.by("http_requests_total", "status", route="/api/orders/{id}", method="GET")
     assert sum(read.values()) == MIXED / 10
     assert found.total("http_requests_total", route="none", method="GET", status="404") == MIXED / 10
-    assert found.total("http_requests_total", method="other") == MIXED / 10
+    assert found.total("http_requests_total", method="_OTHER") == MIXED / 10
     assert found.total("http_request_duration_seconds_count") == found.total("http_requests_total")
     assert found.total("http_requests_in_progress") == 0
 

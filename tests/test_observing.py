@@ -300,7 +300,7 @@ def test_a_traceparent_that_is_none_begins_a_new_trace(traced, client_of, given)
             {"endpoint": "collector:4318"},
             "(variable TRACING_ENDPOINT or TRACING_ENDPOINT_FILE): write an",
         ),
-        ({"endpoint": "http://jane:s3cret-of-jane@collector:4318"}, "secrets belong into tracing.headers"),
+        ({"endpoint": "http://jane@collector:4318"}, "secrets belong into tracing.headers"),
         ({"headers": "Bearer abc"}, "tracing.headers (variable TRACING_HEADERS or TRACING_HEADERS_FILE): write name="),
         ({"headers": "x-key=changeme"}, "looks like a placeholder"),
         ({"headers": "x-key=a%0Ab"}, "write name=value"),
@@ -313,7 +313,8 @@ def test_settings_that_are_wrong_say_what_to_do(settings, says):
     with pytest.raises(InvalidSettings) as caught:
         main({}, **settings_for("sqlite:///unused.sqlite", **{f"tracing.{key}": one for key, one in settings.items()}))
     assert says in str(caught.value)
-    assert "s3cret" not in str(caught.value)
+    # what may be a secret is not repeated
+    assert not {"jane", "abc"} & set(re.findall("[a-z]+", str(caught.value)))
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry.exporter.none", "nothing.of.it"])

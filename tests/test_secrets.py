@@ -120,6 +120,7 @@ SECRETS = {
     "limits.storage": lambda secret: f"redis://:{quote(secret, safe='')}@127.0.0.1:6379/0",
     "google.client_secret": str,
     "africastalking.api_key": str,
+    "tracing.headers": lambda secret: f"x-api-key={quote(secret, safe='')}",
     "devtools.report_url": lambda secret: f"http://127.0.0.1:6543/api/notifications/reports/devtools/{secret}",
 }
 

@@ -34,7 +34,7 @@ class Version(colander.MappingSchema):
 
     example: dict[str, Any] = {
         "version": "1.0.0",
-        "commit": "4f1c2d9a7be03c5586d1f0a2b9e47c6d8a3f5e21",
+        "commit": "4f1c2d9",
         "plugins": [{"name": "google", "distribution": "customer-orders-google", "version": "1.0.0"}],
     }
 

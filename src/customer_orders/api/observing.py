@@ -1,4 +1,4 @@
-"""What is around all that is done for a request, its retries too: the span of it, and its line in the log.
+"""What is around all that is done for a request, its retries too: the span of it, its line in the log, its metrics.
 
 Every line that is logged meanwhile says which request it is of. The route is told by its pattern, never by the path:
 there are secrets and ids in paths.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 from pyramid.events import ApplicationCreated, NewRequest
 
@@ -27,18 +27,46 @@ HANDLED = "customer_orders.handled"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 
 
+class Observer(Protocol):
+    """Hears of every request, once, however often it was tried."""
+
+    def begun(self) -> None:
+        """One is handled from now on."""
+
+    def answered(self, handled: Handled, status: int, seconds: float) -> None:
+        """It was, after so long; a body that is made while it is sent, when that was sent."""
+
+
+class AccessLog:
+    """One line for each request."""
+
+    def begun(self) -> None:
+        """Nothing to tell yet."""
+
+    def answered(self, handled: Handled, status: int, seconds: float) -> None:
+        """Log it."""
+        took = round(seconds * 1000, 1)
+        by = f" by {handled.principal}" if handled.principal else ""
+        log.info(
+            "%s %s %s in %s ms%s",
+            *(handled.method, handled.route or "(no route)", status, took, by),
+            extra={"method": handled.method, "status": status, "duration_ms": took},
+        )
+
+
 class Handled:
     """A request while it is handled.
 
     ``route`` and ``principal`` are those of the last try: the pattern that matched, and who was found to be calling.
     """
 
-    def __init__(self, environ: dict[str, Any], span: Span) -> None:
+    def __init__(self, environ: dict[str, Any], span: Span, observers: Sequence[Observer]) -> None:
         given = environ["REQUEST_METHOD"]
         self.method = given if given in METHODS else "_OTHER"
         # as long as the caller's own, and nobody's number
         self.request_id = masked(id_of(environ))
         self.span = span
+        self._observers = observers
         self.began = time.perf_counter()
         self.route: str | None = None
         self.principal: str | None = None
@@ -71,14 +99,10 @@ class Handled:
         return {**known, **self.span.fields}
 
     def tell(self, status: int) -> None:
-        """Log that it was answered."""
-        took = round((time.perf_counter() - self.began) * 1000, 1)
-        by = f" by {self.principal}" if self.principal else ""
-        log.info(
-            "%s %s %s in %s ms%s",
-            *(self.method, self.route or "(no route)", status, took, by),
-            extra={"method": self.method, "status": status, "duration_ms": took},
-        )
+        """Tell those who observe that it was answered."""
+        seconds = time.perf_counter() - self.began
+        for observer in self._observers:
+            observer.answered(self, status, seconds)
 
 
 class Streamed:
@@ -117,8 +141,11 @@ def observed(policy: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """An execution policy of Pyramid's that does as ``policy`` does, and tells of it."""
 
     def observe(environ: dict[str, Any], router: Any) -> Any:
+        observers = router.registry.request_observers
+        for observer in observers:
+            observer.begun()
         with router.registry.tracing.request(environ) as span:
-            handled = environ[HANDLED] = Handled(environ, span)
+            handled = environ[HANDLED] = Handled(environ, span, observers)
             with about(handled.fields):
                 try:
                     response = policy(environ, router)
@@ -153,7 +180,8 @@ def _on_application_created(event: Any) -> None:
 
 
 def includeme(config: Any) -> None:
-    """Be around whatever policy there is."""
+    """Be around whatever policy there is; whoever else wants to hear of requests adds to ``request_observers``."""
+    config.registry.request_observers = [AccessLog()]
     config.add_request_method(_traceparent, "traceparent", reify=True)
     config.add_subscriber(_on_new_request, NewRequest)
     config.add_subscriber(_on_application_created, ApplicationCreated)

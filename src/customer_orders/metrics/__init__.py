@@ -6,6 +6,7 @@ from typing import Any
 
 from customer_orders.metrics.measures import Measures
 from customer_orders.metrics.pool import Pool
+from customer_orders.metrics.requests import Requests
 from customer_orders.settings import section
 
 
@@ -18,5 +19,5 @@ def includeme(config: Any) -> None:
         # there from the start, at zero: Prometheus sees no increase in what was not there before
         for each in (measures.handover_seconds, measures.handset_seconds, measures.pauses):
             each.labels(notifier)
-    config.include("customer_orders.metrics.requests")
+    config.registry.request_observers.append(Requests(measures))
     config.include("customer_orders.metrics.happenings")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-# What a method is counted as that is none of these.
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Why a message became what it is; whatever else is kept as a reason begins with one of these, or is a provider's word.
 REASONS = frozenset(
     {

@@ -201,11 +201,16 @@ class Server(colander.MappingSchema):
     workers = node(Number(1, 256), "Processes that serve.", missing=1)
     threads = node(Number(1, 256), "Requests that each of them works on at a time.", missing=8)
     backpressure = node(
-        Number(1, 65536), "Requests that each takes in at a time; those beyond its threads wait.", missing=64
+        Number(1, 65536),
+        "Connections that each of them holds at a time, also those that are kept open between two requests; beyond "
+        "them, new ones wait until one ends.",
+        missing=512,
     )
     backlog = node(Number(128, 65536), "Connections that wait to be taken in.", missing=1024)
     header_seconds = node(
-        Number(1, 300), "Seconds in which a request's head has to come, or the connection is closed.", missing=15
+        Number(1, 300),
+        "Seconds in which a request's head has to come, the next one of a connection too, or that is closed.",
+        missing=15,
     )
     header_bytes = node(Number(8192, 1048576), "Largest head of a request, in bytes.", missing=32768)
     unready_seconds = node(
