@@ -199,15 +199,33 @@ def test_every_image_says_which_it_is(name):
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_a_deployment_puts_the_digest_in(name):
-    for template in workloads(script("deploy").rendered(KUBE / "overlays" / name, IMAGE)).items():
-        if template[0] in OURS:
-            assert {container["image"] for container in containers(template[1])} == {IMAGE}
+def test_a_deployment_finds_what_it_looks_for_and_puts_the_digest_in(name):
+    deploy = script("deploy")
+    manifests = deploy.rendered(KUBE / "overlays" / name, IMAGE)
+    assert deploy.JOB in of_kind(manifests, "Job")
+    assert set(deploy.DEPLOYMENTS) <= set(of_kind(manifests, "Deployment"))
+    assert {found["metadata"]["namespace"] for found in manifests} == {deploy.NAMESPACE}
+    for workload in OURS:
+        assert {container["image"] for container in containers(workloads(manifests)[workload])} == {IMAGE}
 
 
-def test_changed_settings_make_new_pods_and_the_old_ones_are_kept():
-    names = {name: next(iter(of_kind(overlay(name), "ConfigMap"))) for name in ("dev", "production")}
-    assert names["dev"] != names["production"]
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_changed_settings_make_new_pods_and_the_old_ones_are_kept(name):
+    """The ConfigMap's name changes with what is in it."""
+    used = {
+        container["envFrom"][0]["configMapRef"]["name"]
+        for workload in OURS
+        for container in containers(workloads(overlay(name))[workload])
+    }
+    assert len(used) == 1
+    assert used <= set(of_kind(overlay(name), "ConfigMap"))
+    others = {
+        each
+        for other in OVERLAYS
+        for each in of_kind(overlay(other), "ConfigMap")
+        if told(overlay(other)) != told(overlay(name))
+    }
+    assert others & used == set()
 
 
 def test_who_deploys_may_write_what_there_is_and_no_secret():
