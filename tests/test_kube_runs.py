@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -34,9 +35,12 @@ def configuration(folder, pod, http, https):
     timeouts = [f"  {key.replace('-', ' ', 1)} {value}" for key, value in config.items() if key.startswith("timeout-")]
     lines = [
         "global",
+        "  log stderr format raw local0",
         f"  {config['global-config-snippet'].strip()}",
         "defaults",
         "  mode http",
+        "  log global",
+        "  option log-health-checks",
         f"  option {config['http-connection-mode']}",
         *timeouts,
         "frontend public",
@@ -133,9 +137,9 @@ def started_by(container):
 class Cluster:
     """What runs our containers: their command lines and variables, their secrets in a folder."""
 
-    def __init__(self, manifests, folder, secrets):
+    def __init__(self, manifests, folder, given):
         self.manifests, self.folder = manifests, folder
-        for name, values in secrets.items():
+        for name, values in given.items():
             (folder / name).mkdir()
             for key, value in values.items():
                 (folder / name / key).write_text(value)
@@ -177,15 +181,13 @@ def cluster(tmp_path, new_database):
             connection.execute(text(f"CREATE ROLE {role} LOGIN"))
         connection.execute(text(f'ALTER DATABASE "{url.database}" OWNER TO customer_orders_owner'))
     values = {
-        "JWT_PRIVATE_KEY": subprocess.run(
-            [BIN / "customer-orders", "keys", "new"], capture_output=True, text=True, check=True
-        ).stdout,
-        "GOOGLE_CLIENT_SECRET": "kJ8sQ2vX0pLw",
-        "AFRICASTALKING_API_KEY": "r7TzW4nB9cYe",
-        "NOTIFICATIONS_REPORT_SECRETS": os.urandom(24).hex(),
+        "JWT_PRIVATE_KEY": secrets.token_urlsafe(64),
+        "GOOGLE_CLIENT_SECRET": secrets.token_urlsafe(12),
+        "AFRICASTALKING_API_KEY": secrets.token_urlsafe(12),
+        "NOTIFICATIONS_REPORT_SECRETS": secrets.token_urlsafe(32),
     }
     addresses = [url.set(username=role).render_as_string(hide_password=False) for role in roles]
-    secrets = {
+    given = {
         "customer-orders": {
             **dict.fromkeys(example("secrets.example.env"), ""),
             **values,
@@ -204,7 +206,7 @@ def cluster(tmp_path, new_database):
                 "AFRICASTALKING_USERNAME": "sandbox",
             }
     try:
-        yield Cluster(manifests, tmp_path, secrets)
+        yield Cluster(manifests, tmp_path, given)
     finally:
         with engine.connect() as connection:
             connection.execute(text(f'ALTER DATABASE "{url.database}" OWNER TO postgres'))
@@ -237,9 +239,10 @@ def test_what_the_manifests_start_starts(cluster, tmp_path, proxied, authority):
         assert ready.status_code == 200, ready.text
         # as deploy.py looks from outside, by the proxy, and as the proxy does
         _, https = proxied(server.url.removeprefix("http://"))
-        wait_for(
-            lambda: requests.get(f"{https}/readyz", verify=str(authority.file), timeout=30).ok, "the proxy finds it"
-        )
+        assert requests.get(f"{https}/readyz", verify=str(authority.file), timeout=30).ok
+        log = tmp_path / "proxy.log"
+        wait_for(lambda: "Health check for server server/pod" in log.read_text(), "the proxy asks whether it is ready")
+        assert re.search(r"server/pod succeeded, reason: Layer7 check passed, code: 200", log.read_text())
         version = re.search(r"(?m)^version = (.+)$", (ROOT / "setup.cfg").read_text())[1]
         deploy = script("deploy")
         deploy.ANSWERING = 20.0
