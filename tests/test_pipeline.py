@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -18,6 +17,7 @@ import yaml
 from webtest import TestApp
 
 from loopback import Answer, Provider, provider
+from pipeline import script
 from serving import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -25,15 +25,6 @@ JOBS = {
     f"{path.stem}.{name}": job for path in WORKFLOWS for name, job in yaml.safe_load(path.read_text())["jobs"].items()
 }
 IMAGE = "registry.example/acme/customer-orders@sha256:" + "ab" * 32
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"pipeline_{name}", ROOT / ".github" / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 release = script("release")
@@ -208,6 +199,7 @@ MANIFESTS = [
     ("ConfigMap", "settings"),
     ("Service", "server"),
     ("Job", "migrate"),
+    ("CronJob", "prune"),
     ("Deployment", "server"),
     ("Deployment", "worker"),
 ]
@@ -230,7 +222,7 @@ class Cluster:
             {
                 "kind": kind,
                 "metadata": {"name": name},
-                **({"spec": {"image": image}} if kind in {"Job", "Deployment"} else {}),
+                **({"spec": {"image": image}} if kind in {"Job", "CronJob", "Deployment"} else {}),
             }
             for kind, name in kinds
         ]
@@ -283,7 +275,7 @@ class TestDeploy:
             "apply Job/migrate",
             "get job migrate -o json",
             "get job migrate -o json",
-            "apply Deployment/server Deployment/worker",
+            "apply CronJob/prune Deployment/server Deployment/worker",
             "rollout status deployment/server --timeout=600s",
             "rollout status deployment/worker --timeout=600s",
         ]
