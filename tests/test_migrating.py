@@ -369,6 +369,26 @@ def test_an_index_that_was_left_half_made_is_made_anew(new_database, next_migrat
     engine.dispose()
 
 
+def test_a_step_that_failed_leaves_nobody_waiting_behind_the_next_try(new_database, next_migration, monkeypatch):
+    engine = create_engine(new_database("postgresql", migrated=True))
+    deadlock = "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$"
+    waits = []
+
+    def lose_the_first_time():
+        waits.append(steps.op.get_bind().execute(text("SHOW lock_timeout")).scalar_one())
+        with steps.outside_transaction():
+            if len(waits) == 1:
+                steps.op.execute(deadlock)
+        waits.append(steps.op.get_bind().execute(text("SHOW lock_timeout")).scalar_one())
+
+    monkeypatch.setattr(steps, "backfill", lose_the_first_time)
+    next_migration("steps.backfill()")
+    migrations.upgrade(engine, patience=Patience(1, 2))
+    assert waits == ["1s", "1s", "1s"]
+    assert revision(engine) == "next"
+    engine.dispose()
+
+
 def steps_of_the_page():
     """The migrations that docs/migrations.md shows, in their order."""
     page = (ROOT / "docs" / "migrations.md").read_text()
