@@ -68,9 +68,11 @@ class Checking:
         """Run it, or join in if it runs already: of one that hangs there is one thread, however often it is asked."""
         with self._lock:
             if self._under_way is None or self._under_way.done():
-                self._under_way = Future()
+                future: Future[Finding] = Future()
                 # a daemon: a process ends although a check hangs
-                Thread(target=self._run, args=(self._under_way,), name=f"check-{self.name}", daemon=True).start()
+                Thread(target=self._run, args=(future,), name=f"check-{self.name}", daemon=True).start()
+                # only now: where no thread could be had, nothing is under way
+                self._under_way = future
             return self._under_way
 
     def _run(self, future: Future[Finding]) -> None:
