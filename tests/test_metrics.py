@@ -21,6 +21,7 @@ from customer_orders.metrics.happenings import in_a_word
 from customer_orders.metrics.processes import Shared
 from customer_orders.notifications.backlog import backlog
 from customer_orders.notifications.models import Notification
+from customer_orders.tracing import Tracing
 from scraping import Scraped, scrape
 from serving import free_port
 
@@ -382,6 +383,24 @@ def test_what_cannot_be_counted_is_committed_all_the_same(client, registry, sinc
     monkeypatch.setattr(registry.measures.orders_created, "inc", fail)
     assert factories.order(client)["id"]
     assert "what was committed could not be counted" in caplog.text
+
+
+def test_a_report_that_no_trace_can_be_told_of_counts_all_the_same(
+    client, registry, since, notifier, deliver, monkeypatch, caplog
+):
+    def fail(*_, **__):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Tracing, "hear", fail)
+    notifier.script.append(Receipt("ref-4"))
+    message = factories.order(client)["notification"]["id"]
+    deliver()
+    with registry.database.transaction() as session:
+        session.get_one(Notification, message).traceparent = f"00-{'1' * 32}-{'2' * 16}-01"
+    report(client, registry, reference="ref-4", status="delivered")
+    assert client.get(f"/api/notifications/{message}").json["status"] == "delivered"
+    assert since.news()[("scripted", "delivered", "none")] == 1
+    assert "a trace could not be told of a report" in caplog.text
 
 
 def test_the_pool_tells_what_is_out_and_what_was_waited_for(make_app, database_kind):
