@@ -160,6 +160,13 @@ def test_what_a_check_says_is_masked(checks):
     assert "abcdefgh1234" not in text
 
 
+def test_what_a_check_heard_from_others_changes_no_terminal():
+    (finding,) = run(
+        [Checking("name", raising(CheckFailed("It says \x1b[2J\x07.\r\nTwice.", remedy="\x9b1mEnd it.")))], 10
+    )
+    assert (finding.found, finding.remedy) == ("It says \\x1b[2J\\x07.\\r\nTwice.", "\\x9b1mEnd it.")
+
+
 def test_a_check_that_hangs_fails_in_time_and_is_not_begun_again(checks):
     goes_on, begun = threading.Event(), []
 
