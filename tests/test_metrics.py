@@ -405,6 +405,17 @@ def test_a_report_that_no_trace_can_be_told_of_counts_all_the_same(
     assert "a trace could not be told of a report" in caplog.text
 
 
+@pytest.mark.parametrize("what", ["requests", "request_seconds"])
+def test_a_request_that_cannot_be_counted_is_answered_all_the_same(client, registry, monkeypatch, caplog, what):
+    def fail(*_):
+        raise OSError("cannot allocate memory")
+
+    monkeypatch.setattr(getattr(registry.measures, what), "labels", fail)
+    client.get("/livez", status=200)
+    assert "a request could not be told of" in caplog.text
+    assert scraped(registry).total("http_requests_in_progress") == 0
+
+
 def test_the_pool_tells_what_is_out_and_what_was_waited_for(make_app, database_kind):
     settings = {"sqlalchemy.pool_size": "2", "sqlalchemy.max_overflow": "1", "sqlalchemy.pool_timeout": "1"}
     registry = make_app(database_kind, **settings).registry
