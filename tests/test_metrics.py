@@ -179,6 +179,18 @@ def test_a_message_arrives_once_however_often_it_is_reported(client, registry, s
     assert since("order_to_handset_seconds_count") == 1
 
 
+def test_what_is_reported_is_counted_as_of_the_notifier_that_reported_it(client, registry, since, notifier, deliver):
+    notifier.script.append(Receipt("ref-5"))
+    message = factories.order(client)["notification"]["id"]
+    deliver()
+    with registry.database.transaction() as session:
+        # another has tried since, in vain
+        session.get_one(Notification, message).notifier = "pigeon"
+    report(client, registry, reference="ref-5", status="delivered")
+    assert since.news()[("scripted", "delivered", "none")] == 1
+    assert since("order_to_handset_seconds_count", notifier="scripted") == 1
+
+
 def test_a_reported_failure_and_a_report_that_never_came(client, registry, since, notifier, deliver, later):
     notifier.script.extend([Receipt("ref-4"), Receipt("ref-5")])
     for _ in range(2):

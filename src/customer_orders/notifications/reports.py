@@ -254,7 +254,7 @@ def _tell(session: Session, message: Notification, report: DeliveryReport, now: 
     arrived = max(0.0, took) if delivered and message.event == "order_placed" else None
     reason = None if delivered or status == Status.SENT else "reported"
     change = MessageChange(
-        message.notifier, status, reason, arrived=arrived, reported=message.id, traceparent=message.traceparent
+        report.notifier, status, reason, arrived=arrived, reported=message.id, traceparent=message.traceparent
     )
     announce(session, MessagesChanged([change]))
 
