@@ -510,3 +510,12 @@ def test_what_the_dead_have_counted_stays_in_one_file_and_their_gauges_go(tmp_pa
             assert found.total("notification_handover_seconds_bucket", le="1.0") == generation
             assert found.total("notification_handover_seconds_bucket", le="0.5") == 0
         assert {file.name for file in tmp_path.iterdir()} == {"counter_dead.db", "histogram_dead.db"}
+
+
+def test_of_a_process_that_died_while_it_made_its_file_nothing_is_left(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    for kind in ("counter", "gauge_livesum"):
+        (tmp_path / f"{kind}_{child.pid}.db").touch()
+    assert list(Shared(str(tmp_path)).collect()) == []
+    assert list(tmp_path.iterdir()) == []
