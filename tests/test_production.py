@@ -198,6 +198,21 @@ def test_told_to_read_its_ini_anew_it_finishes_what_is_under_way(server):
     assert server.end() == 0
 
 
+def test_told_to_stop_while_it_reads_its_ini_anew_it_replaces_no_more_processes(server):
+    server.environ["SERVER_DRAIN_SECONDS"] = "3"
+    server.start()
+    wait_for(lambda: server.log.read_text().count("Started worker-") == 2, "both are there")
+    with ExitStack() as stack:
+        # the kernel shares them out: both processes are kept from ending
+        for _ in range(12):
+            client = stack.enter_context(connect(server))
+            client.sendall(b"POST /api/orders/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "Respawning worker-1" in server.log.read_text(), "it is at it")
+        assert server.end() == 0
+    assert "Respawning worker-2" not in server.log.read_text()
+
+
 def test_whoever_keeps_it_from_ending_has_no_message_cut_off(server):
     server.environ |= {
         "PLUGINS": "devtools",

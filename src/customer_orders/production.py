@@ -94,6 +94,13 @@ class Server(Granian):  # type: ignore[misc,valid-type]
         self.draining.value = True
         super().signal_handler_interrupt()
 
+    def _respawn_workers(self, workers: Sequence[int], *options: Any, **more: Any) -> None:
+        """Replace them one after the other; once it is told to stop, none of those that are left."""
+        for worker in workers:
+            if self.interrupt_signal:
+                return
+            super()._respawn_workers([worker], *options, **more)
+
     def shutdown(self, exit_code: int = 0) -> None:
         """Stop, once those in front have had the time to notice. A process that ends meanwhile is not replaced."""
         if self.draining.value and self._unready_seconds:
