@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import socket
 import ssl
@@ -13,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
+from customer_orders.addresses import is_loopback
 from customer_orders.checks import Skipped
 from customer_orders.doctor.deployment import Deployment
 from customer_orders.interfaces import CheckFailed, IDeliveryReports
@@ -38,7 +38,7 @@ def check_address(deployment: Deployment) -> str:
     parts = urlsplit(url)
     if parts.scheme == "https":
         return f"{url} is https."
-    if _is_here(parts.hostname or ""):
+    if is_loopback(parts.hostname or ""):
         return f"{url} is this machine only."
     raise CheckFailed(
         f"app.public_url is {url}: tokens, and what providers report, travel in the clear.",
@@ -113,13 +113,6 @@ def check_report_url(deployment: Deployment) -> str:
                 "the path on.",
             )
     return f"{shown} leads here."
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _get(url: str, path: str, shown: str) -> Answer:
