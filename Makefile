@@ -15,8 +15,8 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test storms fuzz restore-drill canary bench-outbox screenshots docs docs-serve image image-check \
-	lint lint-deploy lint-kube format constraints requirements clean check-python
+.PHONY: help serve test storms fuzz restore-drill canary bench-outbox bench-capacity screenshots docs docs-serve image \
+	image-check lint lint-deploy lint-kube format constraints requirements clean check-python
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ canary: $(VENV)/test.stamp $(VENV)/openid.stamp ## Run every test, then look for
 
 bench-outbox: $(VENV)/test.stamp ## Measure how fast one process empties the outbox, beside the same loop without it (a minute).
 	@$(BIN)/python benches/outbox.py
+
+# Celery is measured where it is: pip install 'celery[redis]'; PgBouncer and Redis too
+bench-capacity: $(VENV)/test.stamp ## Measure what a core can do, and what grows with the order book (six minutes; ARGS=--smallest).
+	@$(BIN)/python benches/capacity $(ARGS)
 
 screenshots: $(VENV)/test.stamp ## Take the pictures of the README's tour (needs Chromium).
 	@$(BIN)/python tests/screenshots.py docs/tour

