@@ -41,6 +41,7 @@ ARG SOURCE=
 ENV PATH=/opt/customer-orders/bin:$PATH \
     APP_COMMIT=${REVISION} \
     CUSTOMER_ORDERS_CONFIG=/etc/customer-orders/production.ini \
+    METRICS_LISTEN=0.0.0.0:9464 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     PYTHONWARNINGS="ignore:pkg_resources is deprecated"

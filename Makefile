@@ -15,11 +15,11 @@ MANIFESTS := setup.cfg pyproject.toml constraints.txt $(wildcard plugins/*/setup
 .DEFAULT_GOAL := help
 # a recipe that failed leaves no half-made key or stamp behind
 .DELETE_ON_ERROR:
-.PHONY: help serve test storms fuzz restore-drill canary bench-outbox bench-capacity screenshots docs docs-serve image image-check \
-	lint lint-deploy format constraints requirements clean check-python
+.PHONY: help serve test storms fuzz restore-drill canary bench-outbox bench-capacity screenshots docs docs-serve image \
+	image-check lint lint-deploy lint-kube format constraints requirements clean check-python
 
 help: ## Say what there is to make.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 check-python:
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "Customer Orders needs Python 3.11 to 3.14, and there is no '$(PYTHON)' here. Name one: make PYTHON=/path/to/python3.13"; exit 1; }
@@ -147,13 +147,28 @@ lint: $(VENV)/test.stamp ## ruff, mypy --strict, import-linter, bandit, zizmor, 
 
 # in an environment of its own: it pins what is pinned otherwise here
 CHECKOV := 3.3.30
-$(VENV)/checkov-$(CHECKOV).stamp: | $(VENV)/test.stamp
-	@echo "Adding checkov, apart (half a minute, the first time) ..."
+KUBERNETES_VALIDATE := 1.37.0
+CHECKOV_STAMP := $(VENV)/checkov-$(CHECKOV)-$(KUBERNETES_VALIDATE).stamp
+$(CHECKOV_STAMP): | $(VENV)/test.stamp
+	@echo "Adding checkov and kubernetes-validate, apart (half a minute, the first time) ..."
 	@$(PYTHON) -m venv $(VENV)/checkov
-	@$(VENV)/checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov==$(CHECKOV)
+	@$(VENV)/checkov/bin/python -m pip install --quiet --disable-pip-version-check \
+		checkov==$(CHECKOV) kubernetes-validate==$(KUBERNETES_VALIDATE)
 	@touch $@
 
-lint-deploy: $(VENV)/test.stamp $(VENV)/checkov-$(CHECKOV).stamp ## What deploys: terraform fmt, checkov, check-jsonschema.
+# the oldest Kubernetes that is looked at, and the newest; of what others define (cert-manager, ...) there is no schema
+KUBERNETES := 1.33 1.37
+BUILT := build/kube
+lint-kube: $(CHECKOV_STAMP)
+	@rm -rf $(BUILT) && mkdir -p $(BUILT)
+	@for folder in kube/cluster kube/overlays/*; do kubectl kustomize "$$folder" >"$(BUILT)/$$(basename "$$folder").yaml" || exit 1; done
+	@for version in $(KUBERNETES); do \
+		$(VENV)/checkov/bin/kubernetes-validate --strict --quiet --no-warn -k $$version $(BUILT)/*.yaml || exit 1; done
+	@$(VENV)/checkov/bin/checkov --quiet --compact --skip-download --framework kubernetes --directory $(BUILT)
+
+lint-deploy: $(VENV)/test.stamp $(CHECKOV_STAMP) ## What deploys: terraform fmt, manifests, checkov, check-jsonschema.
+	@if command -v kubectl >/dev/null || test -n "$$REQUIRE_KUBECTL"; then $(MAKE) --no-print-directory lint-kube; \
+		else echo "There is no kubectl here, and so nobody builds the manifests of kube/."; fi
 	@if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive terraform; \
 		else echo "There is no terraform here, and so nobody looks at the format of terraform/."; fi
 	@$(VENV)/checkov/bin/checkov --quiet --compact --skip-download --framework terraform --directory terraform

@@ -151,7 +151,9 @@ def test_it_migrates_serves_and_delivers(deployment: Deployment) -> None:
     assert healthy[0] == "CMD"
     assert deployment.does(*healthy[1:]) == 1
     assert deployment.does(*entry(image, "db", "upgrade")) == 0, deployment.said()
-    with deployment.running(*entry(image)) as server:
+    # containers have an address each, and these share one
+    metrics = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    with deployment.running(*entry(image), METRICS_LISTEN=metrics[0]) as server:
 
         def answers() -> bool:
             assert not server.ended(), deployment.said()
@@ -161,9 +163,11 @@ def test_it_migrates_serves_and_delivers(deployment: Deployment) -> None:
         assert requests.get(f"{url}/livez", timeout=30).json() == {"status": "ok"}
         assert requests.get(f"{url}/readyz", timeout=30).json()["status"] == "ok"
         assert requests.get(f"{url}/api/", timeout=30).status_code == 200
-        with deployment.running(*entry(image, "worker")) as worker:
+        with deployment.running(*entry(image, "worker"), METRICS_LISTEN=metrics[1]) as worker:
             wait_for(lambda: worker.ended() or "The worker is delivering." in deployment.said(), "it delivers", 60)
             assert not worker.ended(), deployment.said()
+            for address in metrics:
+                assert "customer_orders_info" in requests.get(f"http://{address}/", timeout=30).text
             assert worker.terminate() == 0
         assert server.terminate() == 0, deployment.said()
     assert deployment.does(*healthy[1:]) == 1

@@ -168,10 +168,10 @@ class Deployment:
             return subprocess.run(words, stdout=log, stderr=log, timeout=120).returncode
 
     @contextmanager
-    def running(self, *command: str) -> Iterator[Process]:
-        """A process of ``command``, for a while."""
+    def running(self, *command: str, **environ: str) -> Iterator[Process]:
+        """A process of ``command``, for a while, with more variables."""
         with self.log.open("ab") as log:
-            words = self.image.words([*command], self.environ, self.binds)
+            words = self.image.words([*command], self.environ | environ, self.binds)
             process = Process(subprocess.Popen(words, stdout=log, stderr=log))
         try:
             yield process

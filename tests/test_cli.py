@@ -259,6 +259,29 @@ def test_a_file_that_is_no_ini_of_ours_is_told_in_a_sentence(tmp_path, contents)
     assert result.stderr.startswith(f"Error: {tmp_path}/orders.ini: ")
 
 
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("sqlalchemy.url = postgresql://shop:Sesame%7Open77@db.example/shop", "sqlalchemy.url in [app:main]"),
+        ("sqlalchemy.url = postgresql://shop:Sesame%(Open77)s@db.example/shop", "sqlalchemy.url in [app:main]"),
+        ("jwt.private_key Sesame-Open77", "line 3"),
+    ],
+)
+def test_what_is_written_in_a_file_that_cannot_be_read_is_not_told(tmp_path, line, where):
+    ini = tmp_path / "orders.ini"
+    ini.write_text(f"[app:main]\nuse = egg:customer-orders\n{line}\n")
+    for words in ("settings", "doctor --offline --json --only ini --only settings"):
+        result = CliRunner().invoke(main, [*words.split(), "-c", str(ini)])
+        assert result.exit_code == 1
+        assert where in result.output
+        assert "Open77" not in result.output
+    # before the first section
+    ini.write_text(line)
+    result = CliRunner().invoke(main, ["settings", "-c", str(ini)])
+    assert "line 1" in result.output
+    assert "Open77" not in result.output
+
+
 def test_the_ini_may_be_named_by_a_variable(ini, monkeypatch):
     assert CliRunner().invoke(main, ["plugins"]).exit_code == 2
     monkeypatch.setenv("CUSTOMER_ORDERS_CONFIG", ini)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import pty
 import re
 import shlex
+import signal
 import stat
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,12 @@ import yaml
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from customer_orders.notifications.worker import DRAIN
 from customer_orders.sections import Api, App, Server
 from customer_orders.settings import variable
+from customer_orders.tracing.otlp import TIMEOUT
 from proxying import CONFIGURATION
-from serving import BIN, ROOT
+from serving import BIN, ROOT, wait_for
 
 PROXY = CONFIGURATION.read_text()
 OURS = ("migrate", "grant", "server-1", "server-2", "worker")
@@ -93,6 +98,8 @@ def test_only_the_proxy_can_be_reached():
 
 def test_the_proxy_alone_is_believed_about_who_calls():
     inside = ipaddress.ip_network(COMPOSE["networks"]["inside"]["ipam"]["config"][0]["subnet"])
+    # every machine at Amazon has this one about it, unless told otherwise
+    assert not inside.overlaps(ipaddress.ip_network("172.31.0.0/16"))
     proxy = SERVICES["proxy"]["networks"]["inside"]["ipv4_address"]
     listening = [f"{SERVICES[name]['networks']['inside']['ipv4_address']}:6543" for name in SERVERS]
     assert ini("server.listen") == "0.0.0.0:6543"
@@ -108,11 +115,34 @@ def test_what_is_told_to_stop_has_the_time_to():
     unready, drain = int(ini("server.unready_seconds")), default(Server, "drain_seconds")
     for name in SERVERS:
         assert seconds(SERVICES[name]["stop_grace_period"]) > unready + drain
+    # what is being sent, and what is left of traces
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > DRAIN + 2 * TIMEOUT
     # the time-out of a check, and so many in a row
     _, inter, fall = re.search(r"default-server check (inter (\d+)s) fall (\d+)", PROXY).groups()
     assert unready > int(inter) * int(fall) + seconds(re.search(r"timeout check (\S+)", PROXY)[1])
     hard_stop = seconds(re.search(r"hard-stop-after (\S+)", PROXY)[1])
     assert drain < hard_stop < seconds(SERVICES["proxy"]["stop_grace_period"])
+    told = [int(given) for given in re.findall(r"--stop-timeout (\d+)", (ROOT / "docs" / "image.md").read_text())]
+    assert len(told) == 2
+    assert min(told) > unready + drain
+
+
+def test_the_port_of_metrics_is_the_same_everywhere():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    (port,) = re.findall(r"METRICS_LISTEN=0\.0\.0\.0:(\d+)", dockerfile)
+    assert port in re.findall(r"(?m)^EXPOSE (.+)$", dockerfile)[0].split()
+    for page in ("compose", "image", "metrics"):
+        assert set(re.findall(r"(?:port |:)(9\d{3})\b", (ROOT / "docs" / f"{page}.md").read_text())) >= {port}, page
+
+
+def test_the_commands_of_the_guide_can_be_pasted():
+    blocks = re.findall(r"(?m)(?:^ {4}.+\n)+", (ROOT / "docs" / "compose.md").read_text())
+    commands = [shlex.split(line, comments=True) for line in blocks[0].splitlines()]
+    assert [command for command in commands if command] == [
+        ["cp", ".env.example", ".env", "&&", "$EDITOR", ".env"],
+        ["deploy/make-secrets"],
+        ["docker", "compose", "up", "-d", "--wait"],
+    ]
 
 
 def test_the_proxy_takes_in_whole_what_a_server_takes():
@@ -128,6 +158,8 @@ def test_the_database_is_migrated_before_anything_serves():
         return {other: how["condition"] for other, how in SERVICES[name].get("depends_on", {}).items()}
 
     assert waits_for("migrate") == {"database": "service_healthy"}
+    # nothing starts unless it ends with 0, and the version before has to start, too
+    assert SERVICES["migrate"]["command"] == ["db", "upgrade", "--or-newer"]
     assert waits_for("grant") == {"migrate": "service_completed_successfully"}
     for name in (*SERVERS, "worker"):
         assert waits_for(name)["grant"] == "service_completed_successfully"
@@ -188,6 +220,24 @@ def test_secrets_are_made_once_and_nobody_else_gets_in(secrets_folder):
         (secrets_folder / name).write_text("x")
     subprocess.run([ROOT / "deploy" / "make-secrets", secrets_folder], stdin=subprocess.DEVNULL, check=True)
     assert before.items() < {file.name: file.read_text() for file in secrets_folder.iterdir()}.items()
+
+
+def test_who_gives_up_when_asked_for_a_secret_sees_again_what_they_type(tmp_path):
+    terminal, theirs = pty.openpty()
+    command = [ROOT / "deploy" / "make-secrets", tmp_path / "secrets"]
+    with subprocess.Popen(command, stdin=theirs, stderr=subprocess.PIPE, start_new_session=True) as asking:
+        assert asking.stderr.read(20)
+        wait_for(lambda: not shown(theirs), "nothing is shown")
+        os.killpg(asking.pid, signal.SIGINT)
+    assert asking.returncode == 130
+    assert shown(theirs)
+    os.close(terminal)
+    os.close(theirs)
+
+
+def shown(terminal):
+    """Whether a terminal shows what is typed."""
+    return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
 
 
 @pytest.mark.processes

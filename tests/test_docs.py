@@ -268,6 +268,11 @@ def test_every_page_has_one_place_in_the_navigation_of_the_site(staged: Path) ->
     assert made - set(listed) == set(), "add a line to nav in zensical.toml"
 
 
+def test_the_site_has_the_style_that_it_names(staged: Path) -> None:
+    styles = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["extra_css"]
+    assert [style for style in styles if not (staged / style).is_file()] == []
+
+
 def test_every_problem_has_its_page(staged: Path) -> None:
     assert {page.stem for page in (staged / "problems").iterdir()} == set(PROBLEMS)
     listed = (staged / "problems.md").read_text()

@@ -684,6 +684,13 @@ def test_nobody_else_gets_to_know_the_secret_of_reports(deploy):
         assert [asked.path for asked in other.asked] == ["/api/"]
 
 
+def test_the_address_of_reports_is_told_without_its_secret(deploy):
+    shop = deploy("sqlite")
+    told = shop.check("report_url")["found"]
+    path = "/api/notifications/reports/africastalking/{secret}"
+    assert told == f"{shop.settings['app.public_url']}{path} leads here."
+
+
 def test_an_admin_who_was_granted_it_is_one(deploy):
     shop = deploy("sqlite")
     shop.settings["auth.admins"] = ""

@@ -14,6 +14,7 @@ from webtest import TestApp
 
 from conftest import settings_for
 from customer_orders import main, migrations
+from customer_orders.checks import Checking, Outcome, run
 from customer_orders.interfaces import CheckFailed
 from customer_orders.settings import InvalidSettings
 from serving import free_port, wait_for
@@ -159,6 +160,13 @@ def test_what_a_check_says_is_masked(checks):
     assert "abcdefgh1234" not in text
 
 
+def test_what_a_check_heard_from_others_changes_no_terminal():
+    (finding,) = run(
+        [Checking("name", raising(CheckFailed("It says \x1b[2J\x07.\r\nTwice.", remedy="\x9b1mEnd it.")))], 10
+    )
+    assert (finding.found, finding.remedy) == ("It says \\x1b[2J\\x07.\\r\nTwice.", "\\x9b1mEnd it.")
+
+
 def test_a_check_that_hangs_fails_in_time_and_is_not_begun_again(checks):
     goes_on, begun = threading.Event(), []
 
@@ -175,6 +183,19 @@ def test_a_check_that_hangs_fails_in_time_and_is_not_begun_again(checks):
     goes_on.set()
     checks.does.clear()
     wait_for(lambda: checks.ask().status_int == 200, "the process is ready again")
+
+
+def test_a_check_that_no_thread_could_be_had_for_is_begun_the_next_time(monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    checking = Checking("thread", lambda: "lives")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            checking.begin()
+    (finding,) = run([checking], 10)
+    assert (finding.outcome, finding.found) == (Outcome.OK, "lives")
 
 
 @pytest.mark.parametrize("kind", ["readiness", "doctor"])

@@ -213,6 +213,8 @@ NUMBER = "+254713812939"
         ("phone=%2B254713812939&x", "phone=+2547...939&x"),
         ("+254 713 812-939", "+2547...939"),
         ("254713812939 or 0713812939", "2547...939 or 0713...939"),
+        ("254713812939: refused", "2547...939: refused"),
+        ('{"to":254713812939,"by":0713812939}', '{"to":2547...939,"by":0713...939}'),
         ("Authorization: Bearer abc.def", "Authorization: {hidden}"),
         ("{'Authorization': 'Basic YWJj', 'X': 1}", "{'Authorization': '{hidden}', 'X': 1}"),
         ("GET /callback?state=abc&code=4/0Ab&x=1", "GET /callback?state={hidden}&code={hidden}&x=1"),

@@ -12,6 +12,7 @@ import requests
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import event, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from webtest import TestApp
 
 import factories
 from customer_orders.events import MessageChange, MessagesChanged, announce
@@ -21,6 +22,7 @@ from customer_orders.metrics.happenings import in_a_word
 from customer_orders.metrics.processes import Shared
 from customer_orders.notifications.backlog import backlog
 from customer_orders.notifications.models import Notification
+from customer_orders.tracing import Tracing
 from scraping import Scraped, scrape
 from serving import free_port
 
@@ -175,6 +177,18 @@ def test_a_message_arrives_once_however_often_it_is_reported(client, registry, s
     deliver()
     report(client, registry, reference="ref-3", status="delivered")
     assert since("order_to_handset_seconds_count") == 1
+
+
+def test_what_is_reported_is_counted_as_of_the_notifier_that_reported_it(client, registry, since, notifier, deliver):
+    notifier.script.append(Receipt("ref-5"))
+    message = factories.order(client)["notification"]["id"]
+    deliver()
+    with registry.database.transaction() as session:
+        # another has tried since, in vain
+        session.get_one(Notification, message).notifier = "pigeon"
+    report(client, registry, reference="ref-5", status="delivered")
+    assert since.news()[("scripted", "delivered", "none")] == 1
+    assert since("order_to_handset_seconds_count", notifier="scripted") == 1
 
 
 def test_a_reported_failure_and_a_report_that_never_came(client, registry, since, notifier, deliver, later):
@@ -333,7 +347,8 @@ def test_requests_are_counted_by_pattern(client, anonymous, since):
     client.get("/api/orders/999999999", status=404)
     anonymous.get("/api/orders/1", status=401)
     anonymous.get("/some/secret/path", status=404)
-    anonymous.request("/livez", method="TRACE", status=405)
+    # no lint: it would not have such a method pass
+    TestApp(anonymous.app, lint=False).request("/livez", method="BREW", status=405)
     assert since.by("http_requests_total", "status", route="/api/orders/{id}", method="GET") == {
         "200": 2,
         "404": 1,
@@ -343,7 +358,7 @@ def test_requests_are_counted_by_pattern(client, anonymous, since):
     assert since("http_requests_total", method="_OTHER", status="405") == 1
     text_of_all = scraped(since.registry).text
     assert "secret/path" not in text_of_all
-    assert "TRACE" not in text_of_all
+    assert "BREW" not in text_of_all
     assert scraped(since.registry).total("http_requests_in_progress") == 0
 
 
@@ -382,6 +397,35 @@ def test_what_cannot_be_counted_is_committed_all_the_same(client, registry, sinc
     monkeypatch.setattr(registry.measures.orders_created, "inc", fail)
     assert factories.order(client)["id"]
     assert "what was committed could not be counted" in caplog.text
+
+
+def test_a_report_that_no_trace_can_be_told_of_counts_all_the_same(
+    client, registry, since, notifier, deliver, monkeypatch, caplog
+):
+    def fail(*_, **__):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Tracing, "hear", fail)
+    notifier.script.append(Receipt("ref-4"))
+    message = factories.order(client)["notification"]["id"]
+    deliver()
+    with registry.database.transaction() as session:
+        session.get_one(Notification, message).traceparent = f"00-{'1' * 32}-{'2' * 16}-01"
+    report(client, registry, reference="ref-4", status="delivered")
+    assert client.get(f"/api/notifications/{message}").json["status"] == "delivered"
+    assert since.news()[("scripted", "delivered", "none")] == 1
+    assert "a trace could not be told of a report" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["requests", "request_seconds"])
+def test_a_request_that_cannot_be_counted_is_answered_all_the_same(client, registry, monkeypatch, caplog, what):
+    def fail(*_):
+        raise OSError("cannot allocate memory")
+
+    monkeypatch.setattr(getattr(registry.measures, what), "labels", fail)
+    client.get("/livez", status=200)
+    assert "a request could not be told of" in caplog.text
+    assert scraped(registry).total("http_requests_in_progress") == 0
 
 
 def test_the_pool_tells_what_is_out_and_what_was_waited_for(make_app, database_kind):
@@ -466,3 +510,12 @@ def test_what_the_dead_have_counted_stays_in_one_file_and_their_gauges_go(tmp_pa
             assert found.total("notification_handover_seconds_bucket", le="1.0") == generation
             assert found.total("notification_handover_seconds_bucket", le="0.5") == 0
         assert {file.name for file in tmp_path.iterdir()} == {"counter_dead.db", "histogram_dead.db"}
+
+
+def test_of_a_process_that_died_while_it_made_its_file_nothing_is_left(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    for kind in ("counter", "gauge_livesum"):
+        (tmp_path / f"{kind}_{child.pid}.db").touch()
+    assert list(Shared(str(tmp_path)).collect()) == []
+    assert list(tmp_path.iterdir()) == []

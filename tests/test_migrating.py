@@ -303,6 +303,26 @@ def test_check_tells_by_its_status_whether_an_upgrade_is_needed(
     assert re.search(said, done.stdout)
 
 
+def test_a_deployment_goes_back_on_a_database_that_is_newer(new_database, database_kind, write_ini):
+    url = new_database(database_kind, migrated=True)
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'later'"))
+    done = CliRunner().invoke(main, ["db", "upgrade", "--or-newer", "-c", write_ini(url)])
+    assert (done.exit_code, revision(engine)) == (0, "later")
+    assert "at later, which is newer than this version" in done.stderr
+    engine.dispose()
+
+
+def test_a_deployment_upgrades_what_is_not_newer(new_database, database_kind, write_ini):
+    url = new_database(database_kind)
+    engine = create_engine(url)
+    for _ in range(2):
+        assert CliRunner().invoke(main, ["db", "upgrade", "--or-newer", "-c", write_ini(url)]).exit_code == 0
+        assert revision(engine) == migrations.head()
+    engine.dispose()
+
+
 def test_check_tells_of_an_empty_database_too(new_database, database_kind, write_ini):
     done = CliRunner().invoke(main, ["db", "check", "-c", write_ini(new_database(database_kind))])
     assert done.exit_code == 3
@@ -366,6 +386,60 @@ def test_an_index_that_was_left_half_made_is_made_anew(new_database, next_migrat
             valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_customers_username'::regclass")
             assert connection.execute(valid).scalar_one()
     assert [one["name"] for one in inspect(engine).get_indexes("customers") if one["name"] == "ix_customers_username"]
+    engine.dispose()
+
+
+def test_a_step_that_failed_leaves_nobody_waiting_behind_the_next_try(new_database, next_migration, monkeypatch):
+    engine = create_engine(new_database("postgresql", migrated=True))
+    deadlock = "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$"
+    waits = []
+
+    def lose_the_first_time():
+        waits.append(steps.op.get_bind().execute(text("SHOW lock_timeout")).scalar_one())
+        with steps.outside_transaction():
+            if len(waits) == 1:
+                steps.op.execute(deadlock)
+        waits.append(steps.op.get_bind().execute(text("SHOW lock_timeout")).scalar_one())
+
+    monkeypatch.setattr(steps, "backfill", lose_the_first_time)
+    next_migration("steps.backfill()")
+    migrations.upgrade(engine, patience=Patience(1, 2))
+    assert waits == ["1s", "1s", "1s"]
+    assert revision(engine) == "next"
+    engine.dispose()
+
+
+def test_what_others_write_while_rows_are_filled_stays(new_database, database_kind, next_migration, monkeypatch):
+    app = application({}, **settings_for(new_database(database_kind, migrated=True)))
+    engine = app.registry.database.engine
+    insert = text(
+        "INSERT INTO customers (username, phone_number, metadata, sms_opt_out, created_at, updated_at) "
+        "VALUES (:name, :number, '{}', :out, :at, :at)"
+    )
+    with engine.begin() as connection:
+        for name, number in (("Amina", "+254700000001"), ("Juma", "+254700000002")):
+            row = {"name": name, "number": number, "out": False, "at": "2030-01-01 00:00:00+00:00"}
+            connection.execute(insert, row)
+    empty = steps._empty
+
+    def interrupted(*args):
+        if not (ids := empty(*args)):
+            return ids
+        # somebody who knows better, between the look and the change
+        known = text("UPDATE customers SET language = 'sw' WHERE username = 'Juma'")
+        if database_kind == "postgresql":
+            with engine.begin() as other:
+                other.execute(known)
+        else:
+            steps.op.get_bind().execute(known)
+        return ids
+
+    monkeypatch.setattr(steps, "_empty", interrupted)
+    next_migration("steps.backfill('customers', 'language', 'en')")
+    migrations.upgrade(engine)
+    with engine.connect() as connection:
+        told = connection.execute(text("SELECT language FROM customers ORDER BY id")).scalars().all()
+    assert told == ["en", "sw"]
     engine.dispose()
 
 

@@ -317,6 +317,26 @@ def test_settings_that_are_wrong_say_what_to_do(settings, says):
     assert not {"jane", "abc"} & set(re.findall("[a-z]+", str(caught.value)))
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "100", ["nothing that this process does is traced"]),
+        ("OTEL_SDK_DISABLED", "true", []),
+    ],
+)
+def test_where_there_can_be_no_spans_all_else_is_done(traced, client_of, monkeypatch, logged, variable, value, said):
+    monkeypatch.setenv(variable, value)
+    app = traced()
+    client = client_of(app)
+    for traceparent in ({}, {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}):
+        client.get("/livez", headers=traceparent, status=200)
+    placed = factories.order(client)["notification"]["id"]
+    deliver(app)
+    assert client.get(f"/api/notifications/{placed}").json["status"] == "sent"
+    assert traced.spans() == []
+    assert [line["message"] for line in logged("customer_orders.tracing.otlp")] == said
+
+
 @pytest.mark.parametrize("missing", ["opentelemetry.exporter.none", "nothing.of.it"])
 def test_what_is_configured_and_not_installed_is_told(monkeypatch, missing):
     monkeypatch.setattr(tracing_section, "EXTRA", missing)

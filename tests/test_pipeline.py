@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from webtest import TestApp
 
 from loopback import Answer, Provider, provider
+from pipeline import script
 from serving import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -23,15 +25,6 @@ JOBS = {
     f"{path.stem}.{name}": job for path in WORKFLOWS for name, job in yaml.safe_load(path.read_text())["jobs"].items()
 }
 IMAGE = "registry.example/acme/customer-orders@sha256:" + "ab" * 32
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"pipeline_{name}", ROOT / ".github" / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 release = script("release")
@@ -87,6 +80,14 @@ class TestWorkflows:
         targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
         # the image has its own developer's target
         assert set(re.findall(r"make ([a-z-]+)", run)) - targets <= {"image"}
+
+    def test_the_runner_has_what_must_not_be_lacking(self):
+        """Root is who installs in .ci/run, and there it is nobody's."""
+        wanted = set(" ".join(re.findall(r"lacking\+=\((.+)\)", (ROOT / ".ci" / "run").read_text())).split())
+        (install,) = [step["run"] for step in JOBS["ci.test"]["steps"] if "apt-get install" in step.get("run", "")]
+        # a Python of setup-python's, and Chrome
+        there = {"make", "python3", "python3-venv", "chromium"}
+        assert wanted - there == set(install.partition("--no-install-recommends ")[2].split())
 
 
 class TestRelease:
@@ -198,6 +199,7 @@ MANIFESTS = [
     ("ConfigMap", "settings"),
     ("Service", "server"),
     ("Job", "migrate"),
+    ("CronJob", "prune"),
     ("Deployment", "server"),
     ("Deployment", "worker"),
 ]
@@ -220,7 +222,7 @@ class Cluster:
             {
                 "kind": kind,
                 "metadata": {"name": name},
-                **({"spec": {"image": image}} if kind in {"Job", "Deployment"} else {}),
+                **({"spec": {"image": image}} if kind in {"Job", "CronJob", "Deployment"} else {}),
             }
             for kind, name in kinds
         ]
@@ -273,11 +275,11 @@ class TestDeploy:
             "apply Job/migrate",
             "get job migrate -o json",
             "get job migrate -o json",
-            "apply Deployment/server Deployment/worker",
+            "apply CronJob/prune Deployment/server Deployment/worker",
             "rollout status deployment/server --timeout=600s",
             "rollout status deployment/worker --timeout=600s",
         ]
-        assert [asked.path for asked in site.asked] == ["/readyz", "/version"]
+        assert [asked.path for asked in site.asked] == ["/readyz", "/api/"]
 
     def test_a_failed_migration_leaves_the_version_before_alone(self, deploy, cluster, site):
         cluster.set(looks=[[{"type": "Failed", "status": "True"}]])
@@ -315,10 +317,21 @@ class TestDeploy:
         with pytest.raises(deploy.Failed, match=r"(?s)version 1\.1\.0 instead of 1\.2\.0.*Back at"):
             self.run(deploy, cluster, site)
 
+    def test_what_it_asks_from_outside_the_service_tells_anybody(self, deploy, site, make_app):
+        client = TestApp(make_app("sqlite"))
+
+        def answer(asked):
+            told = client.get(asked.path, status="*")
+            return Answer(told.body, told.status_int)
+
+        site.answer = answer
+        deploy.smoke(site.url, version("customer-orders"))
+        assert [asked.path for asked in site.asked] == ["/readyz", "/api/"]
+
     def test_the_version_before_may_answer_for_a_while(self, deploy, cluster, site, monkeypatch):
         monkeypatch.setattr(deploy, "ANSWERING", 60.0)
         versions = iter(["1.1.0", "1.1.0", "1.2.0"])
-        site.answer = lambda asked: Answer({"version": next(versions)} if asked.path == "/version" else {})
+        site.answer = lambda asked: Answer({"version": next(versions)} if asked.path == "/api/" else {})
         self.run(deploy, cluster, site)
         assert next(versions, None) is None
 

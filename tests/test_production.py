@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from customer_orders.auth.services import local_user
 from customer_orders.customers.models import Customer
+from customer_orders.notifications.models import Notification, Status
 from customer_orders.settings import section
 from serving import BIN, Server, wait_for
 
@@ -195,6 +196,52 @@ def test_told_to_read_its_ini_anew_it_finishes_what_is_under_way(server):
 
     wait_for(lambda: {bound() for _ in range(8)} == {2000}, "all processes have read it")
     assert server.end() == 0
+
+
+def test_told_to_stop_while_it_reads_its_ini_anew_it_replaces_no_more_processes(server):
+    server.environ["SERVER_DRAIN_SECONDS"] = "3"
+    server.start()
+    wait_for(lambda: server.log.read_text().count("Started worker-") == 2, "both are there")
+    with ExitStack() as stack:
+        # the kernel shares them out: both processes are kept from ending
+        for _ in range(12):
+            client = stack.enter_context(connect(server))
+            client.sendall(b"POST /api/orders/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "Respawning worker-1" in server.log.read_text(), "it is at it")
+        assert server.end() == 0
+    assert "Respawning worker-2" not in server.log.read_text()
+
+
+def test_whoever_keeps_it_from_ending_has_no_message_cut_off(server):
+    server.environ |= {
+        "PLUGINS": "devtools",
+        "DEVTOOLS_INBOX": str(server.ini.parent / "inbox.jsonl"),
+        "DEVTOOLS_TIMEOUT": "2",
+        "NOTIFICATIONS_SMS": "devtools",
+        "NOTIFICATIONS_CONCURRENCY": "1",
+        "SERVER_WORKERS": "1",
+        "SERVER_DRAIN_SECONDS": "7",
+    }
+    server.start()
+    # for each message the provider takes as long as it may
+    body = {"username": "Amina", "phone_number": "+447700900007"}
+    customer = requests.post(f"{server.url}/api/customers/", json=body, headers=server.headers, timeout=30).json()["id"]
+    for _ in range(8):
+        order = {"item": "Tea", "amount": 1, "customer": customer}
+        requests.post(f"{server.url}/api/orders/", json=order, headers=server.headers, timeout=30).raise_for_status()
+
+    def statuses():
+        with server.registry.database.transaction(writes=False) as session:
+            return {status for (status,) in session.query(Notification.status)}
+
+    with connect(server) as client:
+        client.sendall(b"POST /api/orders/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        wait_for(lambda: Status.UNKNOWN in statuses(), "one is sent, and the next one is being sent")
+        assert server.end() == 0
+    assert "Killing worker-1" in server.log.read_text()
+    # one that is being sent is sent again once its lease is over
+    assert statuses() == {Status.UNKNOWN, Status.QUEUED}
 
 
 def test_a_process_that_is_killed_is_replaced(server):

@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 import pytest
 import requests
 
+from customer_orders.masking import masked
 from loopback import Answer, authority, provider, reset, tls
 from proxying import proxying
 from serving import wait_for
@@ -89,12 +90,17 @@ def test_a_request_has_one_id_there_and_in_the_log(server, proxy, given, kept):
 def test_no_secret_and_no_number_is_logged(server, proxy):
     requests.post(f"{proxy.url}/api/notifications/reports/africastalking/verysecret?a=verysecret", timeout=30)
     requests.post(f"{proxy.url}/API/notifications/reports/x/verysecret/more", timeout=30)
+    requests.get(f"{proxy.url}/api/customers/254713812939", headers={"X-Request-Id": "254713812939"}, timeout=30)
+    requests.get(f"{proxy.url}/api/customers/+254713812939/export", headers={"X-Request-Id": "0713812939"}, timeout=30)
     requests.get(f"{proxy.url}/api/customers/?q=%2B254713812939", timeout=30)
     wait_for(lambda: "/api/customers/" in {logged.path for logged in proxy.logged()}, "they are logged")
     log = proxy.log.read_text()
     assert "/api/notifications/reports/africastalking/***" in log
     assert "verysecret" not in log
-    assert "254713812939" not in log
+    assert "713812939" not in log
+    # as the service logs them
+    assert {"2547...939", "0713...939"} < {logged.request_id for logged in proxy.logged()}
+    assert {masked("254713812939"), masked("0713812939")} == {"2547...939", "0713...939"}
     assert passed_on(server)[0].path == "/api/notifications/reports/africastalking/verysecret?a=verysecret"
 
 

@@ -168,6 +168,11 @@ def test_the_readme_names_every_variable_and_every_output():
     assert [name for name in [*VARIABLES, *OUTPUTS] if f"`{name}`" not in text] == []
 
 
+def test_a_database_that_is_restored_is_made_fit_before_anything_runs():
+    steps = (FOLDER / "README.md").read_text().partition("### Restore\n")[2].partition("\n## ")[0]
+    assert -1 < steps.find("replicas=0") < steps.find("customer-orders db restored") < steps.find("Scale up again")
+
+
 def test_state_and_variables_stay_out_of_the_repository():
     ignored = (FOLDER / ".gitignore").read_text().split()
     assert {".terraform/", "*.tfstate*", "*.tfvars", "*.tfbackend", "kubeconfig*"} <= set(ignored)

@@ -131,7 +131,7 @@ def smoke(public_url: str, version: str) -> None:
     while True:
         try:
             answer(f"{public_url}/readyz")
-            found = json.loads(answer(f"{public_url}/version"))["version"]
+            found = json.loads(answer(f"{public_url}/api/"))["version"]
             problem = None if found == version else f"it answers with version {found} instead of {version}"
         except (OSError, ValueError, KeyError, TypeError) as error:
             problem = f"{type(error).__name__}: {error}"
@@ -167,13 +167,15 @@ def deploy(overlay: Path, image: str, version: str, public_url: str, say: Callab
         raise Failed(f"{overlay} lacks the Job {JOB} or one of the Deployments {', '.join(DEPLOYMENTS)}.")
     if any(image not in yaml.safe_dump(found) for found in [*jobs, *deployments]):
         raise Failed(f"{overlay} does not name its image {PLACEHOLDER}: {image} is not in every one.")
+    # what else runs it, such as a CronJob, has to wait for its schema too
+    running = [found for found in manifests if found not in jobs and image in yaml.safe_dump(found)]
     before = revisions()
-    apply([found for found in manifests if found not in jobs and found not in deployments])
+    apply([found for found in manifests if found not in jobs and found not in running])
     say(f"Migrating with {image}")
     migrate(jobs[0])
     say("Rolling out")
     try:
-        apply(deployments)
+        apply(running)
         settled(list(DEPLOYMENTS))
         smoke(public_url, version)
     except Failed as reason:

@@ -48,6 +48,14 @@ def neighbourhood(address: str) -> str:
     return address
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class TrustedProxies:
     """The proxies that are believed about the address of who called them.
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from threading import Lock, Thread
 
 from customer_orders.interfaces import Check, CheckFailed
-from customer_orders.masking import masked
+from customer_orders.masking import CONTROLS, masked
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 NAME = re.compile("[a-z][a-z0-9_]{0,39}")
 # Characters of what a check says, at most.
 LONGEST = 10_000
+# It may have several lines, and nothing else that would change the terminal that shows it.
+SHOWN = {code: spelt for code, spelt in CONTROLS.items() if code != ord("\n")}
 
 
 class Outcome(StrEnum):
@@ -68,9 +70,11 @@ class Checking:
         """Run it, or join in if it runs already: of one that hangs there is one thread, however often it is asked."""
         with self._lock:
             if self._under_way is None or self._under_way.done():
-                self._under_way = Future()
+                future: Future[Finding] = Future()
                 # a daemon: a process ends although a check hangs
-                Thread(target=self._run, args=(self._under_way,), name=f"check-{self.name}", daemon=True).start()
+                Thread(target=self._run, args=(future,), name=f"check-{self.name}", daemon=True).start()
+                # only now: where no thread could be had, nothing is under way
+                self._under_way = future
             return self._under_way
 
     def _run(self, future: Future[Finding]) -> None:
@@ -92,10 +96,10 @@ class Checking:
 
 
 def _presentable(finding: Finding) -> Finding:
-    """Without phone numbers and secrets, should a check have told any."""
+    """Without phone numbers and secrets, should a check have told any, or repeated what somebody else answered."""
 
     def shown(text: object) -> str | None:
-        return None if text is None else masked(str(text))[:LONGEST]
+        return None if text is None else masked(str(text)).translate(SHOWN)[:LONGEST]
 
     return replace(finding, found=shown(finding.found), remedy=shown(finding.remedy))
 

@@ -52,6 +52,8 @@ from customer_orders.origin import KEY, SYSTEM, Origin
 from customer_orders.pooling import WatchedPool
 from customer_orders.settings import Section, section
 
+log = logging.getLogger(__name__)
+
 # Milliseconds for which a SQLite writer waits for its turn.
 SQLITE_BUSY_TIMEOUT = 10_000
 # Seconds to reach a PostgreSQL server.
@@ -318,14 +320,22 @@ def now(session: Session) -> datetime:
     return told + database.clock_offset
 
 
-def after_commit(session: Session, act: Callable[[], None]) -> None:
-    """Call ``act`` once this session's transaction is committed; never if it is rolled back."""
+def after_commit(
+    session: Session, act: Callable[[], object], failure: str = "what was to follow on a commit failed"
+) -> None:
+    """Call ``act`` once this session's transaction is committed; never if it is rolled back.
+
+    :param failure: what the log says if it raises: all is committed, and must not look as if it were not.
+    """
     transaction = session.get_transaction() or session.begin()
 
     def committed(_: Session) -> None:
         # Told of savepoints and of later transactions of the same session too, which are none of our business.
         if session.get_transaction() is transaction and not session.in_nested_transaction():
-            act()
+            try:
+                act()
+            except Exception:
+                log.exception(failure)
 
     event.listen(session, "after_commit", committed)
 

@@ -60,19 +60,6 @@ class OrderStatusChanged:
 
 
 @dataclass(frozen=True)
-class MessageReported:
-    """What became of a message was reported by its provider, and counts.
-
-    :param traceparent: the place in a trace of the request that queued it, if it has one.
-    """
-
-    notification_id: int
-    notifier: str
-    status: str
-    traceparent: str | None
-
-
-@dataclass(frozen=True)
 class OrderDeleted:
     """An order is about to be deleted; announced before its row goes."""
 
@@ -90,6 +77,8 @@ class MessageChange:
     :param arrived: seconds that the phone had it after, from when the order was placed; None unless it has by now, and
         tells of a new order.
     :param cost: what the provider charges: an amount and a currency (ISO 4217).
+    :param reported: which message it is, if its provider reported it.
+    :param traceparent: then, the place in a trace of the request that queued it, if it has one.
     """
 
     notifier: str | None
@@ -98,6 +87,8 @@ class MessageChange:
     handed_over: float | None = None
     arrived: float | None = None
     cost: tuple[Decimal, str] | None = None
+    reported: int | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

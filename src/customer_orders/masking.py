@@ -62,7 +62,7 @@ RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
     # E.164, also with spaces between, and with its + escaped in a query
     (re.compile(r"(?i)(\+|%2B)([1-9](?:[ ().-]{0,2}[0-9]){6,14})(?![0-9])"), _number),
     # the same without its +, or as it is dialled in its country
-    (re.compile(r"(?<![\w.:+-])()([1-9][0-9]{10,14}|0[1-9][0-9]{7,10})(?![\w:-])"), _number),
+    (re.compile(r"(?<![\w.+-])()([1-9][0-9]{10,14}|0[1-9][0-9]{7,10})(?![\w-])"), _number),
 )
 
 

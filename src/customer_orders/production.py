@@ -14,11 +14,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import c_bool
 from functools import partial
 from multiprocessing import util
 from multiprocessing.sharedctypes import RawValue
+from threading import Lock, Thread
 from typing import Any
 
 from granian import Granian
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # Granian's lines go where all others go, by the INI; requests are the application's to log.
 LOGGING: dict[str, Any] = {"formatters": {}, "handlers": {}, "loggers": {"_granian": {}, "granian.access": {}}}
+# Seconds that a dispatcher has to stop: the embedded one's 20, and some for what has to be written down.
+STOPPING = 22
 
 
 def serve(config: str, settings: Section, metrics: str | None = None) -> None:
@@ -64,7 +67,8 @@ def serve(config: str, settings: Section, metrics: str | None = None) -> None:
     )
     # granian has set up logging its own way
     setup_logging(config)
-    server.serve(target_loader=partial(_application, config, server.draining, metrics), wrap_loader=False)
+    loader = partial(_application, config, server.draining, settings.drain_seconds, metrics)
+    server.serve(target_loader=loader, wrap_loader=False)
 
 
 class Server(Granian):  # type: ignore[misc,valid-type]
@@ -89,6 +93,13 @@ class Server(Granian):  # type: ignore[misc,valid-type]
             self._hurried = True
         self.draining.value = True
         super().signal_handler_interrupt()
+
+    def _respawn_workers(self, workers: Sequence[int], *options: Any, **more: Any) -> None:
+        """Replace them one after the other; once it is told to stop, none of those that are left."""
+        for worker in workers:
+            if self.interrupt_signal:
+                return
+            super()._respawn_workers([worker], *options, **more)
 
     def shutdown(self, exit_code: int = 0) -> None:
         """Stop, once those in front have had the time to notice. A process that ends meanwhile is not replaced."""
@@ -118,10 +129,43 @@ def _probed(listen: Sequence[str]) -> tuple[str, int]:
     return str(address[0]), int(port)
 
 
-def _application(config: str, draining: Any, metrics: str | None) -> Any:
+class Ending:
+    """Has a dispatcher stop when this process ends, or in time before the first process kills it.
+
+    Granian waits for requests without end, also for one whose body never comes, and the first process for no longer
+    than ``drain_seconds``; what is being sent then would be sent again.
+    """
+
+    def __init__(self, stop: Callable[[], object], drain_seconds: int) -> None:
+        self._stop, self._seconds = stop, max(0, drain_seconds - STOPPING)
+        self._lock, self._stopped = Lock(), False
+        self._woken, waking = socket.socketpair()
+        waking.setblocking(False)
+        # as granian has signals handled, no code of ours runs; but the numbers of all that come are written here
+        signal.set_wakeup_fd(waking.detach(), warn_on_full_buffer=False)
+        Thread(target=self._wait, name="serve-ending", daemon=True).start()
+        # a process of multiprocessing runs nothing of atexit
+        util.Finalize(None, self._once, exitpriority=100)
+
+    def _wait(self) -> None:
+        while self._woken.recv(1)[0] not in (signal.SIGTERM, signal.SIGINT):
+            pass
+        time.sleep(self._seconds)
+        self._once()
+
+    def _once(self) -> None:
+        # who comes second waits until it is done
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._stop()
+
+
+def _application(config: str, draining: Any, drain_seconds: int, metrics: str | None) -> Any:
     """The application, in a process that serves it; with its dispatcher, for as long as that lasts.
 
     :param draining: see :class:`Server`; each request is told, behind whatever filters of the INI's.
+    :param drain_seconds: see :class:`Ending`.
     :param metrics: see :func:`serve`.
     """
     setup_logging(config)
@@ -131,8 +175,7 @@ def _application(config: str, draining: Any, metrics: str | None) -> Any:
     registry = getattr(app, "registry", None)
     if registry is not None:
         registry.dispatcher.start(registry.outbox)
-        # a process of multiprocessing runs nothing of atexit
-        util.Finalize(None, registry.dispatcher.stop, exitpriority=100)
+        Ending(registry.dispatcher.stop, drain_seconds)
         util.Finalize(None, registry.tracing.stop, exitpriority=50)
 
     def serving(environ: dict[str, Any], start_response: Any) -> Any:

@@ -17,6 +17,7 @@ import problem_types
 from application import ROOT
 
 DOCS = ROOT / "docs"
+STYLE = Path(__file__).with_name("site.css")
 FRONT = PurePosixPath("index.md")
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 FENCE = re.compile(r"(?ms)(^ *```.*?^ *```$)")
@@ -70,6 +71,7 @@ def stage(folder: Path) -> None:
             shutil.copyfile(file, target)
         else:
             target.write_text(_listing(file))
+    shutil.copy(STYLE, folder)
     for where, text in (*operations.pages(), *problem_types.pages()):
         target = folder / where
         target.parent.mkdir(parents=True, exist_ok=True)

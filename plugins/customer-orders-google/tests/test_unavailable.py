@@ -108,7 +108,7 @@ def test_after_it_has_come_back_people_sign_in(hurried):
 def test_metadata_that_cannot_be_trusted_is_not_used(hurried, changed):
     state = hurried.begin()["state"]
     kept = hurried.op.metadata
-    hurried.app.registry.plugins.identity_providers["google"]._discovery._metadata._kept = None
+    hurried.app.registry.plugins.identity_providers["google"].discovery._metadata._kept = None
     hurried.op.pages[PATHS[0]] = {**kept, **changed}
     assert hurried.come_back(state).status_int == 503
     assert hurried.users() == 0

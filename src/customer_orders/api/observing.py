@@ -19,7 +19,8 @@ from customer_orders.masking import masked
 from customer_orders.origin import KEY
 from customer_orders.tracing import Span
 
-log = logging.getLogger("customer_orders.access")
+access = logging.getLogger("customer_orders.access")
+log = logging.getLogger(__name__)
 
 # Where the environ keeps what is handled, over the tries.
 HANDLED = "customer_orders.handled"
@@ -37,6 +38,15 @@ class Observer(Protocol):
         """It was, after so long; a body that is made while it is sent, when that was sent."""
 
 
+def each(observers: Sequence[Observer], tell: Callable[[Observer], None]) -> None:
+    """Tell all of them: what one raises is logged, since the request may be committed, and has its answer."""
+    for observer in observers:
+        try:
+            tell(observer)
+        except Exception:
+            log.exception("a request could not be told of")
+
+
 class AccessLog:
     """One line for each request."""
 
@@ -47,7 +57,7 @@ class AccessLog:
         """Log it."""
         took = round(seconds * 1000, 1)
         by = f" by {handled.principal}" if handled.principal else ""
-        log.info(
+        access.info(
             "%s %s %s in %s ms%s",
             *(handled.method, handled.route or "(no route)", status, took, by),
             extra={"method": handled.method, "status": status, "duration_ms": took},
@@ -101,8 +111,7 @@ class Handled:
     def tell(self, status: int) -> None:
         """Tell those who observe that it was answered."""
         seconds = time.perf_counter() - self.began
-        for observer in self._observers:
-            observer.answered(self, status, seconds)
+        each(self._observers, lambda observer: observer.answered(self, status, seconds))
 
 
 class Streamed:
@@ -142,8 +151,7 @@ def observed(policy: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
     def observe(environ: dict[str, Any], router: Any) -> Any:
         observers = router.registry.request_observers
-        for observer in observers:
-            observer.begun()
+        each(observers, lambda observer: observer.begun())
         with router.registry.tracing.request(environ) as span:
             handled = environ[HANDLED] = Handled(environ, span, observers)
             with about(handled.fields):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from configparser import Error as ConfigParserError
-from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import click
@@ -13,6 +11,7 @@ from pyramid.paster import get_app, get_appsettings, setup_logging
 from sqlalchemy.exc import DBAPIError
 
 from customer_orders.errors import DomainError
+from customer_orders.inifile import UNREADABLE, why_unreadable
 from customer_orders.origin import OPERATOR, Origin
 
 config_option = click.option(
@@ -31,8 +30,8 @@ def _registry(config: str) -> Any:
         setup_logging(config)
         # the file itself, before a line of anybody's code runs
         get_appsettings(config)
-    except (ConfigParserError, LookupError, PackageNotFoundError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{config}: {error}") from None
+    except UNREADABLE as error:
+        raise click.ClickException(f"{config}: {why_unreadable(error)}") from None
     try:
         return get_app(config).registry
     except ConfigurationError as error:

@@ -29,7 +29,8 @@ def db() -> None:
 
 @db.command()
 @with_registry
-def upgrade(registry: Any) -> None:
+@click.option("--or-newer", is_flag=True, help="Be content with a database that a newer version migrated.")
+def upgrade(registry: Any, or_newer: bool) -> None:
     """Bring the database's schema to what this version needs, while others use it.
 
     On PostgreSQL, whoever holds a lock that it needs is waited for by the settings migrations.*, and named. If it fails
@@ -39,6 +40,9 @@ def upgrade(registry: Any) -> None:
     patience = Patience(settings.lock_timeout, settings.attempts)
     try:
         make_folder(registry.database)
+        if or_newer and (state := _state(registry)).ahead:
+            click.echo(f"{_newer(state)} Nothing has to be done.", err=True)
+            return
         migrations.upgrade(registry.database.engine, patience=patience, tell=_tell)
     except OSError as error:
         raise click.ClickException(f"The folder of the database cannot be made: {error}") from None
@@ -58,13 +62,21 @@ def check(registry: Any) -> None:
 
     A database that a newer version migrated needs none.
     """
-    with registry.database.transaction(writes=False) as session:
-        state = migrations.state(session.connection())
+    state = _state(registry)
     at = f"The database is at {state.revision or 'nothing'}"
     if state.behind:
         click.echo(f"{at}, and this version needs {migrations.head()}: run `customer-orders db upgrade`.")
         raise click.exceptions.Exit(UPGRADE_NEEDED)
-    click.echo(f"{at}, which is newer than this version ({migrations.head()})." if state.ahead else f"{at}.")
+    click.echo(_newer(state) if state.ahead else f"{at}.")
+
+
+def _state(registry: Any) -> migrations.State:
+    with registry.database.transaction(writes=False) as session:
+        return migrations.state(session.connection())
+
+
+def _newer(state: migrations.State) -> str:
+    return f"The database is at {state.revision}, which is newer than this version ({migrations.head()})."
 
 
 @db.command("restored")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from configparser import Error as ConfigParserError
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
@@ -20,6 +18,7 @@ from sqlalchemy.orm import Session
 from customer_orders import include
 from customer_orders.checks import Checking, Skipped
 from customer_orders.db import Database, lacks_schema
+from customer_orders.inifile import UNREADABLE, why_unreadable
 from customer_orders.interfaces import CheckFailed
 from customer_orders.plugins import Registered
 from customer_orders.settings import Section, Sections, Setting
@@ -55,8 +54,11 @@ class Deployment:
     def _read(self) -> None:
         try:
             settings = get_appsettings(str(self.config))
-        except (ConfigParserError, LookupError, PackageNotFoundError, UnicodeDecodeError, OSError) as error:
+        except OSError as error:
             self.unreadable = str(error)
+            return
+        except UNREADABLE as error:
+            self.unreadable = why_unreadable(error)
             return
         defaults = settings.global_conf
         self.ini = {key: value for key, value in settings.items() if key not in defaults}

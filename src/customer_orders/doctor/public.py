@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import socket
 import ssl
@@ -13,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
+from customer_orders.addresses import is_loopback
 from customer_orders.checks import Skipped
 from customer_orders.doctor.deployment import Deployment
 from customer_orders.interfaces import CheckFailed, IDeliveryReports
@@ -38,7 +38,7 @@ def check_address(deployment: Deployment) -> str:
     parts = urlsplit(url)
     if parts.scheme == "https":
         return f"{url} is https."
-    if _is_here(parts.hostname or ""):
+    if is_loopback(parts.hostname or ""):
         return f"{url} is this machine only."
     raise CheckFailed(
         f"app.public_url is {url}: tokens, and what providers report, travel in the clear.",
@@ -101,23 +101,18 @@ def check_report_url(deployment: Deployment) -> str:
                 f"Not tried, since somebody else would get to know the secret. {told.reason}", remedy=told.remedy
             ) from told
     path = f"/api/notifications/reports/{settings.sms}"
+    # as masking shows it
+    shown = f"{url}{path}/{{secret}}"
     for secret in settings.report_secrets:
         # reads nothing and changes nothing: a secret that is good gets "not this method", any other "not found"
-        status = _get(url, f"{path}/{secret}", f"{url}{path}/(the secret)").status
+        status = _get(url, f"{path}/{secret}", shown).status
         if status != 405:
             raise CheckFailed(
-                f"{url}{path}/(the secret) answers with {status}, as if the secret were wrong.",
+                f"{shown} answers with {status}, as if the secret were wrong.",
                 remedy="Restart what serves there, with the same notifications.report_secrets; and have the proxy pass "
                 "the path on.",
             )
-    return f"{url}{path}/(the secret) leads here."
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return f"{shown} leads here."
 
 
 def _get(url: str, path: str, shown: str) -> Answer:

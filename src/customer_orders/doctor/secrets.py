@@ -62,7 +62,7 @@ def check_signing_key(deployment: Deployment) -> str:
     weak = [key.kid for key in ring if _novel(key.secret) < KEY]
     if weak:
         said = f"Of jwt.private_key, {', '.join(weak)} repeats itself: whoever guesses it signs in as anyone."
-        raise CheckFailed(said, remedy=f"{MAKE_A_KEY} Then change it as the README says.")
+        raise CheckFailed(said, remedy=f"{MAKE_A_KEY} Then change it as docs/operating.md says.")
     others = f"; {len(ring) - 1} more verify" if len(ring) > 1 else ""
     return f"{ring[0].kid} signs with {settings.algorithm}{others}."
 

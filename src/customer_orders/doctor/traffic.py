@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 import redis
 
+from customer_orders.addresses import is_loopback
 from customer_orders.doctor.deployment import Deployment
 from customer_orders.interfaces import CheckFailed
 
@@ -46,7 +46,8 @@ def check_proxies(deployment: Deployment) -> str:
     if trusted:
         return f"Believed about where requests come from: {trusted}."
     speaks_tls = urlsplit(app.public_url).scheme == "https"
-    if speaks_tls or not all(map(_is_loopback, server.listen)):
+    hosts = [address.rpartition(":")[0].strip("[]") for address in server.listen]
+    if speaks_tls or not all(map(is_loopback, hosts)):
         listens = f"the server listens at {' '.join(server.listen)}"
         why = "app.public_url is https, which a proxy in front has to speak" if speaks_tls else listens
         raise CheckFailed(
@@ -56,11 +57,3 @@ def check_proxies(deployment: Deployment) -> str:
             warning=True,
         )
     return "There is none, and the server listens to this machine only."
-
-
-def _is_loopback(listen: str) -> bool:
-    host = listen.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

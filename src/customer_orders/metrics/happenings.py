@@ -6,7 +6,6 @@ which follows at once, has not counted what that one transaction did: metrics ar
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,8 +15,6 @@ from customer_orders import db
 from customer_orders.events import ChannelPaused, MessageChange, MessagesChanged, OrderPlaced
 from customer_orders.metrics.measures import NONE, OTHER, REASONS, Measures
 from customer_orders.money import CURRENCIES
-
-log = logging.getLogger(__name__)
 
 
 def in_a_word(reason: str | None) -> str:
@@ -63,14 +60,7 @@ class Happenings:
             self.measures.cost.labels(currency if currency in CURRENCIES else OTHER).inc(float(amount))
 
     def _once_committed(self, session: Session, count: Callable[[], object]) -> None:
-        def counted() -> None:
-            try:
-                count()
-            except Exception:
-                # all is committed, and must not look as if it were not
-                log.exception("what was committed could not be counted")
-
-        db.after_commit(session, counted)
+        db.after_commit(session, count, "what was committed could not be counted")
 
 
 def includeme(config: Any) -> None:

@@ -44,7 +44,8 @@ class Shared:
             kind, _, process = file.stem.rpartition("_")
             if process == DEAD or _lives(int(process)):
                 continue
-            if not kind.startswith("gauge_"):
+            # one that died while it made its file has counted nothing
+            if not kind.startswith("gauge_") and file.stat().st_size:
                 total = MmapedDict(str(self.folder / f"{kind}_{DEAD}.db"))
                 for key, value, _timestamp, _at in MmapedDict.read_all_values_from_file(str(file)):
                     total.write_value(key, total.read_value(key)[0] + value, 0)

@@ -68,6 +68,8 @@ def run(
             pid = _take_turn(connection, patience, tell)
             for attempt in range(1, patience.attempts + 1):
                 blockers: list[Any] = []
+                # anew: a step that failed had set another
+                _limit(connection, patience)
                 try:
                     with _watching(engine, pid, patience, blockers):
                         migrate(connection)
@@ -110,12 +112,17 @@ def _take_turn(connection: Connection, patience: Patience, tell: Callable[[str],
             tell(f"Another migration of this database runs (pid {holder}); this one waits for its end.")
             told = True
         time.sleep(0.2)
-    wait = f"{patience.lock_timeout}s"
-    connection.execute(text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": wait})
     pid = int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
     connection.commit()
     connection.execution_options(isolation_level=connection.default_isolation_level)
     return pid
+
+
+def _limit(connection: Connection, patience: Patience) -> None:
+    """Have no statement of this session wait for a lock for longer."""
+    wait = f"{patience.lock_timeout}s"
+    connection.execute(text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": wait})
+    connection.commit()
 
 
 @contextmanager

@@ -48,7 +48,9 @@ def backfill(table: str, column: str, value: Any) -> None:
     last = 0
     with outside_transaction():
         while ids := _empty(rows, column, last):
-            op.execute(sa.update(rows).where(rows.c.id.in_(ids)).values({column: value}))
+            # what others wrote there since the look is theirs
+            still = rows.c.id.in_(ids) & rows.c[column].is_(None)
+            op.execute(sa.update(rows).where(still).values({column: value}))
             last = ids[-1]
 
 

@@ -11,7 +11,7 @@ from pyramid.events import NewRequest
 from customer_orders.events import (
     CustomerAnonymized,
     CustomerExported,
-    MessageReported,
+    MessagesChanged,
     OrderDeleted,
     OrderPlaced,
     OrderStatusChanged,
@@ -60,7 +60,7 @@ def includeme(config: Any) -> None:
     config.add_listener(OrderPlaced, partial(services.queue_order_placed, outgoing=outgoing))
     config.add_listener(OrderStatusChanged, partial(services.queue_order_status_changed, outgoing=outgoing))
     config.add_listener(OrderDeleted, services.cancel_for_order)
-    config.add_listener(MessageReported, partial(traces.hear, tracing=registry.tracing))
+    config.add_listener(MessagesChanged, partial(traces.hear, tracing=registry.tracing))
     config.add_listener(CustomerAnonymized, privacy.wipe)
     config.add_listener(CustomerExported, privacy.tell)
     config.scan("customer_orders.notifications.views")

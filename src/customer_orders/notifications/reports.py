@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from customer_orders import db
 from customer_orders.customers.services import opt_out
-from customer_orders.events import MessageChange, MessageReported, MessagesChanged, announce
+from customer_orders.events import MessageChange, MessagesChanged, announce
 from customer_orders.interfaces import OptOut, Report
 from customer_orders.masking import masked
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt, Status
@@ -243,7 +243,6 @@ def _tell(session: Session, message: Notification, report: DeliveryReport, now: 
         *(message.id, report.notifier, status, message.status),
         extra={"notification": message.id},
     )
-    announce(session, MessageReported(message.id, report.notifier, status, message.traceparent))
     message.status, message.reason = status, report.reason
     message.sent_at = message.sent_at or report.received_at
     message.delivered_at = report.received_at if status == Status.DELIVERED else None
@@ -254,7 +253,10 @@ def _tell(session: Session, message: Notification, report: DeliveryReport, now: 
     took = (report.received_at - message.created_at).total_seconds()
     arrived = max(0.0, took) if delivered and message.event == "order_placed" else None
     reason = None if delivered or status == Status.SENT else "reported"
-    announce(session, MessagesChanged([MessageChange(message.notifier, status, reason, arrived=arrived)]))
+    change = MessageChange(
+        report.notifier, status, reason, arrived=arrived, reported=message.id, traceparent=message.traceparent
+    )
+    announce(session, MessagesChanged([change]))
 
 
 def _by_number(session: Session, reports: Sequence[DeliveryReport], now: datetime) -> list[DeliveryReport]:

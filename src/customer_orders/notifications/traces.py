@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from sqlalchemy.orm import Session
 
 from customer_orders import db
-from customer_orders.events import MessageReported
+from customer_orders.events import MessageChange, MessagesChanged
 from customer_orders.logs import about
 from customer_orders.notifications.claiming import Claim
 from customer_orders.notifications.outcomes import Outcome
@@ -32,10 +33,14 @@ def sending(tracing: Tracing, notifier: str, claim: Claim) -> Iterator[Callable[
             yield tell
 
 
-def hear(session: Session, event: MessageReported, *, tracing: Tracing) -> None:
-    """Tell of a report, once it is committed, in the trace of the request that queued the message."""
-    traceparent, heard_by = event.traceparent, origin_of(session).traceparent
-    if traceparent is None:
-        return
-    told = {"notification": event.notification_id, "notifier": event.notifier, "status": event.status}
-    db.after_commit(session, lambda: tracing.hear("report sms", traceparent, heard_by, **told))
+def hear(session: Session, event: MessagesChanged, *, tracing: Tracing) -> None:
+    """Tell of what was reported, once it is committed, in the trace of the request that queued the message."""
+    heard_by = origin_of(session).traceparent
+
+    def tell(change: MessageChange, traceparent: str) -> None:
+        told = {"notification": change.reported, "notifier": change.notifier, "status": change.status}
+        tracing.hear("report sms", traceparent, heard_by, **told)
+
+    for change in event.changes:
+        if change.traceparent is not None:
+            db.after_commit(session, partial(tell, change, change.traceparent), "a trace could not be told of a report")

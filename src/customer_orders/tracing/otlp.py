@@ -10,6 +10,7 @@ made by each process at its first span, so none is shared by a fork.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from sqlalchemy import event
 
 from customer_orders.settings import Section
 from customer_orders.tracing import Span, Tracing
+
+log = logging.getLogger(__name__)
 
 PROPAGATOR = TraceContextTextMapPropagator()
 # Seconds for which one batch is tried, and in which the rest has to go when the process ends.
@@ -94,7 +97,7 @@ class Otlp(Tracing):
 
     def __init__(self, settings: Section) -> None:
         self._settings = settings
-        self._by_process: dict[int, tuple[trace.Tracer, TracerProvider, Exporter]] = {}
+        self._by_process: dict[int, tuple[trace.Tracer, TracerProvider | None, Exporter | None]] = {}
         self._making = Lock()
         atexit.register(self.stop)
 
@@ -108,7 +111,15 @@ class Otlp(Tracing):
                 self._by_process[os.getpid()] = known
         return known[0]
 
-    def _make(self) -> tuple[trace.Tracer, TracerProvider, Exporter]:
+    def _make(self) -> tuple[trace.Tracer, TracerProvider | None, Exporter | None]:
+        try:
+            return self._made()
+        except Exception:
+            # variables of OpenTelemetry's own can be wrong, or no thread be had: nobody goes without an answer for that
+            log.exception("nothing that this process does is traced")
+            return trace.NoOpTracer(), None, None
+
+    def _made(self) -> tuple[trace.Tracer, TracerProvider, Exporter]:
         exporter = Exporter(
             endpoint=f"{self._settings.endpoint.rstrip('/')}/v1/traces",
             headers=dict(word.split("=", 1) for word in self._settings.headers),
@@ -129,9 +140,13 @@ class Otlp(Tracing):
     @contextmanager
     def _span(
         self, name: str, kind: SpanKind, parent: str | None, attributes: Mapping[str, Any], links: Sequence[Link] = ()
-    ) -> Iterator[OtlpSpan]:
+    ) -> Iterator[Span]:
         context = PROPAGATOR.extract({} if parent is None else {"traceparent": parent}, Context())
         span = self._tracer.start_span(name, context, kind, attributes, links)
+        if not span.get_span_context().is_valid:
+            # there are none, by OTEL_SDK_DISABLED
+            yield Span()
+            return
         # what an error says may hold anything
         with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             told = OtlpSpan(span)
@@ -186,9 +201,8 @@ class Otlp(Tracing):
 
     def stop(self) -> None:
         """Send what is queued, for twice ``TIMEOUT`` at most."""
-        known = self._by_process.pop(os.getpid(), None)
-        if known is not None:
-            _, provider, exporter = known
+        _, provider, exporter = self._by_process.pop(os.getpid(), (None, None, None))
+        if provider is not None and exporter is not None:
             exporter.until = time.monotonic() + TIMEOUT
             provider.shutdown()
 
