@@ -34,7 +34,8 @@ def ready(request: Any) -> Any:
 
     A schema that a newer version has migrated is fit, or a rolling deployment would take every old process out at once.
     """
-    if request.environ.get(DRAINING):
+    draining = request.environ.get(DRAINING)
+    if draining is not None and draining():
         return respond(request, "unavailable", "About to stop: draining.", checks={"server": "draining"})
     checks = {"database": "ok", "migrations": "ok"}
     try:

@@ -15,10 +15,8 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from ctypes import c_bool
 from functools import partial
-from multiprocessing import util
-from multiprocessing.sharedctypes import RawValue
+from multiprocessing import Pipe, util
 from threading import Lock, Thread
 from typing import Any
 
@@ -74,13 +72,14 @@ def serve(config: str, settings: Section, metrics: str | None = None) -> None:
 class Server(Granian):  # type: ignore[misc,valid-type]
     """Granian that is unready for some seconds before it stops.
 
-    ``draining``: whether it was told to stop; shared with the processes that serve, without a lock that a signal could
-    find taken.
+    ``draining``: a connection that the processes that serve share, and nobody reads; there is something to read once it
+    was told to stop. It takes no lock that a signal could find taken, and no file: the root may be read only.
     """
 
     def __init__(self, unready_seconds: int, **options: Any) -> None:
         super().__init__(**options)
-        self.draining = RawValue(c_bool, False)
+        self.draining, self._draining = Pipe(duplex=False)
+        self._told = False
         self._unready_seconds = unready_seconds
         self._hurried = False
 
@@ -89,9 +88,11 @@ class Server(Granian):  # type: ignore[misc,valid-type]
         if os.getpid() != self.pid:
             # a process that does not serve yet, and has this from the first one
             sys.exit()
-        if self.draining.value or number == signal.SIGINT:
+        if self._told or number == signal.SIGINT:
             self._hurried = True
-        self.draining.value = True
+        if not self._told:
+            self._told = True
+            self._draining.send_bytes(b"draining")
         super().signal_handler_interrupt()
 
     def _respawn_workers(self, workers: Sequence[int], *options: Any, **more: Any) -> None:
@@ -103,7 +104,7 @@ class Server(Granian):  # type: ignore[misc,valid-type]
 
     def shutdown(self, exit_code: int = 0) -> None:
         """Stop, once those in front have had the time to notice. A process that ends meanwhile is not replaced."""
-        if self.draining.value and self._unready_seconds:
+        if self._told and self._unready_seconds:
             log.info("told to stop: unready for %s s (server.unready_seconds), then draining", self._unready_seconds)
             until = time.monotonic() + self._unready_seconds
             while not self._hurried and (left := until - time.monotonic()) > 0:
@@ -164,7 +165,7 @@ class Ending:
 def _application(config: str, draining: Any, drain_seconds: int, metrics: str | None) -> Any:
     """The application, in a process that serves it; with its dispatcher, for as long as that lasts.
 
-    :param draining: see :class:`Server`; each request is told, behind whatever filters of the INI's.
+    :param draining: see :class:`Server`; each request may ask, behind whatever filters of the INI's.
     :param drain_seconds: see :class:`Ending`.
     :param metrics: see :func:`serve`.
     """
@@ -179,7 +180,7 @@ def _application(config: str, draining: Any, drain_seconds: int, metrics: str | 
         util.Finalize(None, registry.tracing.stop, exitpriority=50)
 
     def serving(environ: dict[str, Any], start_response: Any) -> Any:
-        environ[DRAINING] = draining.value
+        environ[DRAINING] = draining.poll
         return app(environ, start_response)
 
     return serving

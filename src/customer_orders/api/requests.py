@@ -16,7 +16,8 @@ from customer_orders.settings import section
 HEADER = "X-Request-Id"
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 TOO_LARGE = "customer_orders.too_large"
-# In the environ: whether the server is about to stop, and waits for the proxies in front to send requests elsewhere.
+# In the environ: what tells whether the server is about to stop, and waits for the proxies in front to send requests
+# elsewhere.
 DRAINING = "customer_orders.draining"
 BOTH_FORMS = re.compile("/(api|login)(/|$)")
 
