@@ -8,12 +8,13 @@ import subprocess
 import pytest
 from click.testing import CliRunner
 from plaster import loaders
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from webtest import TestApp
 
 import factories
 from conftest import STAGE, settings_for
 from customer_orders import main as application
+from customer_orders import migrations
 from customer_orders.auth import sessions
 from customer_orders.auth.models import User
 from customer_orders.auth.services import disable, local_user
@@ -293,6 +294,19 @@ def test_a_worker_wants_a_database_that_is_not_empty(write_ini, new_database, da
     result = CliRunner().invoke(main, ["worker", "-c", ini])
     assert result.exit_code == 1
     assert result.stderr == "Error: The database is empty; run `customer-orders db upgrade` first.\n"
+
+
+def test_a_worker_wants_a_database_that_has_all_it_needs(write_ini, new_database, database_kind):
+    url = new_database(database_kind)
+    engine = create_engine(url)
+    migrations.upgrade(engine, "0007")
+    engine.dispose()
+    result = CliRunner().invoke(main, ["worker", "-c", write_ini(settings_for(url))])
+    assert result.exit_code == 1
+    said = (
+        f"Error: The database is at 0007, and this version needs {migrations.head()}; run `customer-orders db upgrade`"
+    )
+    assert result.stderr == f"{said} first.\n"
 
 
 def test_a_worker_with_nothing_to_deliver_says_so(write_ini):

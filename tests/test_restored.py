@@ -139,6 +139,10 @@ def test_it_does_nothing_while_others_use_the_database(make_app, client_of, data
     other = create_engine(app.registry.database.url)
     with other.connect() as connection:
         connection.execute(text("SELECT 1"))
-        assert "Others use this database (1 connections), so nothing was done" in restored("--yes", status=1).stderr
+        said = restored("--yes", status=1).stderr
+        assert f"Others use this database (connections by role: {other.url.username}: 1), so nothing was done" in said
+        assert notification(app.registry, order).status == "queued"
+        app.registry.database.engine.dispose()
+        restored("--yes", "--beside-others")
     other.dispose()
-    assert notification(app.registry, order).status == "queued"
+    assert notification(app.registry, order).status == "unknown"

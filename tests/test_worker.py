@@ -62,7 +62,9 @@ def work(outbox):
 
     yield make
     for one in made:
-        one.stop()
+        # what a test has stopped already would be waited for once more
+        if not one.stopped:
+            one.stop()
 
 
 @pytest.fixture

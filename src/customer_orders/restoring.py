@@ -34,15 +34,17 @@ class Restored:
     signed_out: int
 
 
-def make_fit(session: Session, settings: Section, *, skip_ids: int) -> Restored:
+def make_fit(session: Session, settings: Section, *, skip_ids: int, alone: bool = True) -> Restored:
     """Make a database that was just restored fit to be used, in one transaction; again does no harm.
 
     :param settings: the section ``notifications``.
     :param skip_ids: how many ids of each table are left out, since they may have been given since the backup.
+    :param alone: whether nobody else may be connected.
 
-    Raises ``Conflict`` if others use the database.
+    Raises ``Conflict`` if somebody is.
     """
-    _require_alone(session)
+    if alone:
+        _require_alone(session)
     done = Restored(restored.doubt(session, settings), sessions.end_all_sessions(session))
     for table in Base.metadata.sorted_tables:
         if table.autoincrement_column is not None:
@@ -58,14 +60,15 @@ def _require_alone(session: Session) -> None:
     if session.get_bind().dialect.name != "postgresql":
         return
     others = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename IS NOT NULL"
-        " AND pid <> pg_backend_pid()"
+        "SELECT usename, count(*) AS connections FROM pg_stat_activity WHERE datname = current_database()"
+        " AND usename IS NOT NULL AND pid <> pg_backend_pid() GROUP BY usename ORDER BY usename"
     )
-    found = session.scalar(others)
+    found = ", ".join(f"{role}: {connections}" for role, connections in session.execute(others))
     if found:
         raise Conflict(
-            f"Others use this database ({found} connections), so nothing was done. Right after restoring a backup, "
-            "nothing runs on it yet: stop what does, or see whether it is the right one."
+            f"Others use this database (connections by role: {found}), so nothing was done. Right after restoring a "
+            "backup, nothing runs on it yet: stop what does, or see whether it is the right one. If they are none of "
+            "the service's, such as the monitoring of a managed database, --beside-others goes on."
         )
 
 

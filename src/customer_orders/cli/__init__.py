@@ -109,8 +109,10 @@ def worker(registry: Any, concurrency: int | None) -> None:
     if settings.sms is None:
         raise click.ClickException("notifications.sms is blank, so there is nothing to deliver. Name a notifier.")
     with registry.database.transaction(writes=False) as session:
-        if migrations.current(session.connection()) is None:
-            raise click.ClickException("The database is empty; run `customer-orders db upgrade` first.")
+        schema = migrations.state(session.connection())
+    if schema.behind:
+        at = f"at {schema.revision}, and this version needs {migrations.head()}" if schema.revision else "empty"
+        raise click.ClickException(f"The database is {at}; run `customer-orders db upgrade` first.")
     # nobody's hand: what it does from here on
     registry.database.origin = Origin(SYSTEM)
     stopping = threading.Event()

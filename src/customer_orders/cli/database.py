@@ -88,15 +88,17 @@ def _newer(state: migrations.State) -> str:
     show_default=True,
     help="Ids of each table to leave out: more than were given since the backup was taken.",
 )
+@click.option("--beside-others", is_flag=True, help="Go on although others are connected, none of them the service.")
 @click.confirmation_option(prompt="Was a backup put back into this database, and does nothing run on it yet?")
-def say_restored(registry: Any, skip_ids: int) -> None:
+def say_restored(registry: Any, skip_ids: int, beside_others: bool) -> None:
     """After restoring a backup, before anything runs on it: have nothing sent twice, and no id given twice.
 
     What it has yet to send may have been sent since it was taken, and becomes unknown (reason: restored). Everybody
     has to sign in again. Needs the role that owns the tables. See docs/backups.md, also for what is left to do by hand.
     """
     with registry.database.transaction() as session:
-        done = restoring.make_fit(session, section(registry, "notifications"), skip_ids=skip_ids)
+        settings = section(registry, "notifications")
+        done = restoring.make_fit(session, settings, skip_ids=skip_ids, alone=not beside_others)
         keys = len(api_keys.list_keys(session))
     click.echo(f"Messages that may have been sent since the backup: {done.doubted}, unknown (restored) from now on")
     click.echo(f"Sessions that were ended: {done.signed_out}")
