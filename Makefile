@@ -172,6 +172,7 @@ lint-deploy: $(VENV)/test.stamp $(CHECKOV_STAMP) ## What deploys: terraform fmt,
 	@if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive terraform; \
 		else echo "There is no terraform here, and so nobody looks at the format of terraform/."; fi
 	@$(VENV)/checkov/bin/checkov --quiet --compact --skip-download --framework terraform --directory terraform
+	@$(BIN)/zizmor --quiet --offline --persona auditor .github
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 

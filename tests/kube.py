@@ -67,6 +67,12 @@ def told(manifests):
     return found["data"]
 
 
+def ini(manifests):
+    """The INI of the ConfigMap that the pods mount; its name ends with a hash, too."""
+    (found,) = (each for name, each in of_kind(manifests, "ConfigMap").items() if re.fullmatch(r"ini-\w{10}", name))
+    return found["data"]["production.ini"]
+
+
 def settings():
     """Every setting that there is, by its variable."""
     return {
@@ -77,8 +83,8 @@ def settings():
 
 
 def setting(manifests, key, schema=None):
-    """What a setting is in a deployment: by its variable, or production.ini, or its default."""
-    by_ini = re.search(rf"(?m)^{re.escape(key)} = (.*)$", (ROOT / "production.ini").read_text())
+    """What a setting is in a deployment: by its variable, or its INI, or its default."""
+    by_ini = re.search(rf"(?m)^{re.escape(key)} = (.*)$", ini(manifests))
     if variable(key) in told(manifests):
         return told(manifests)[variable(key)]
     return by_ini[1] if by_ini else settings()[variable(key)].missing

@@ -14,6 +14,7 @@ from kube import (
     built,
     containers,
     example,
+    ini,
     needs_kubectl,
     of_kind,
     overlay,
@@ -89,6 +90,21 @@ def test_a_pod_has_nothing_that_it_does_not_need(name):
                 assert spec["serviceAccountName"] == "customer-orders"
                 assert writable == {"/tmp"}
                 assert "command" not in container
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_ini_is_the_one_that_is_shipped_and_every_container_has_it(name):
+    manifests = overlay(name)
+    assert ini(manifests) == (ROOT / "production.ini").read_text(), "cp production.ini kube/base/"
+    for workload in OURS:
+        template = workloads(manifests)[workload]
+        (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "ini")
+        assert volume["configMap"]["name"] in of_kind(manifests, "ConfigMap")
+        for container in containers(template):
+            (mount,) = (each for each in container["volumeMounts"] if each["name"] == "ini")
+            # where the image looks
+            assert mount["mountPath"] == "/etc/customer-orders"
+            assert f"{mount['mountPath']}/production.ini" in (ROOT / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

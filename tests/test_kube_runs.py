@@ -16,7 +16,7 @@ import requests
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from kube import annotations, containers, controller, example, needs_kubectl, overlay, told, workloads
+from kube import annotations, containers, controller, example, ini, needs_kubectl, overlay, told, workloads
 from loopback import Answer, authority, provider
 from pipeline import script
 from proxying import HAPROXY
@@ -139,6 +139,8 @@ class Cluster:
 
     def __init__(self, manifests, folder, given):
         self.manifests, self.folder = manifests, folder
+        self.ini = folder / "production.ini"
+        self.ini.write_text(ini(manifests))
         for name, values in given.items():
             (folder / name).mkdir()
             for key, value in values.items():
@@ -158,7 +160,7 @@ class Cluster:
                     shutil.copy(there / key, mounted / key)
         (mount,) = (each for each in containers(template)[0]["volumeMounts"] if each["name"] == "secrets")
         return {
-            "CUSTOMER_ORDERS_CONFIG": str(ROOT / "production.ini"),
+            "CUSTOMER_ORDERS_CONFIG": str(self.ini),
             **{key: value.replace(mount["mountPath"], str(mounted)) for key, value in told(self.manifests).items()},
         }
 
@@ -219,7 +221,7 @@ def cluster(tmp_path, new_database):
 
 @pytest.mark.processes
 def test_what_the_manifests_start_starts(cluster, tmp_path, proxied, authority):
-    """The image's INI with the ConfigMap's variables, by the containers' own command lines, in their order."""
+    """The ConfigMaps' INI and variables, by the containers' own command lines, in their order."""
     status, said = cluster.run("server", 0)
     assert (status, "db upgrade" in said) == (3, True), said
     for number in (0, 1):
@@ -231,7 +233,7 @@ def test_what_the_manifests_start_starts(cluster, tmp_path, proxied, authority):
     metrics = free_port()
     # they share a machine here
     environ = {**cluster.environ("server"), "METRICS_LISTEN": f"127.0.0.1:{metrics}", "SERVER_UNREADY_SECONDS": "0"}
-    server = Server(ROOT / "production.ini", environ, tmp_path / "server.log", production=True)
+    server = Server(cluster.ini, environ, tmp_path / "server.log", production=True)
     assert containers(workloads(cluster.manifests)["server"])[1]["args"] == ["serve"]
     server.start(60)
     try:
