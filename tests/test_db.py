@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, delete, event, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -556,3 +557,18 @@ def test_a_file_that_cannot_be_opened_is_unreachable(tmp_path):
     with pytest.raises(OperationalError) as error, away.transaction() as session:
         session.connection()
     assert db.is_unreachable(error.value)
+
+
+def test_a_connection_that_comes_back_to_a_pool_that_is_over_is_closed(make_app, database_kind):
+    engine = make_app(database_kind).registry.database.engine
+    connection = engine.connect()
+    connection.execute(text("SELECT 1"))
+    driver = connection.connection.driver_connection
+    engine.dispose()
+    connection.close()
+    with pytest.raises((psycopg.OperationalError, sqlite3.ProgrammingError)):
+        driver.execute("SELECT 1")
+    # and others are had as before
+    with engine.connect() as another:
+        assert another.execute(text("SELECT 1")).scalar_one() == 1
+    assert engine.pool.checkedout() == 0

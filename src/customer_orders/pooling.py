@@ -34,6 +34,7 @@ class WatchedPool(QueuePool):
         super().__init__(*args, **options)
         self.watch: PoolWatch | None = None
         self._telling = Lock()
+        self._disposed = False
 
     def watched_by(self, watch: PoolWatch) -> None:
         """Tell this one from here on, also of the pools that come after this one (``Engine.dispose``)."""
@@ -44,6 +45,7 @@ class WatchedPool(QueuePool):
     def recreate(self) -> WatchedPool:
         """Another like it."""
         made = cast(WatchedPool, super().recreate())
+        self._disposed = True
         # what is still out of this one comes back unseen
         watch, self.watch = self.watch, None
         if watch is not None:
@@ -67,6 +69,10 @@ class WatchedPool(QueuePool):
         return record
 
     def _do_return_conn(self, record: Any) -> None:
+        if self._disposed:
+            # SQLAlchemy would keep it open, in a pool that nobody takes from any more
+            record.close()
+            return
         super()._do_return_conn(record)
         self._tell()
 

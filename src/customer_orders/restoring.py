@@ -6,6 +6,7 @@ has never seen, and people and providers remember them.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import Table, func, select, text, update
@@ -18,6 +19,8 @@ from customer_orders.events import Audited, announce
 from customer_orders.notifications import restored
 from customer_orders.settings import Section
 
+# Seconds that PostgreSQL may take to see that somebody has gone.
+LEAVING = 3
 # More than a row is changed between two backups, so that no ETag from then names what it never named.
 SKIPPED_VERSIONS = 1000
 
@@ -59,17 +62,26 @@ def _require_alone(session: Session) -> None:
     """On PostgreSQL, where one can see them."""
     if session.get_bind().dialect.name != "postgresql":
         return
+    until = time.monotonic() + LEAVING
+    while found := _others(session):
+        if time.monotonic() > until:
+            raise Conflict(
+                f"Others use this database (connections by role: {found}), so nothing was done. Right after restoring "
+                "a backup, nothing runs on it yet: stop what does, or see whether it is the right one. If they are "
+                "none of the service's, such as the monitoring of a managed database, --beside-others goes on."
+            )
+        time.sleep(0.1)
+
+
+def _others(session: Session) -> str:
+    """Who else is connected; empty: nobody."""
+    # what was seen in this transaction is seen again, unless told otherwise
+    session.execute(select(func.pg_stat_clear_snapshot()))
     others = text(
         "SELECT usename, count(*) AS connections FROM pg_stat_activity WHERE datname = current_database()"
         " AND usename IS NOT NULL AND pid <> pg_backend_pid() GROUP BY usename ORDER BY usename"
     )
-    found = ", ".join(f"{role}: {connections}" for role, connections in session.execute(others))
-    if found:
-        raise Conflict(
-            f"Others use this database (connections by role: {found}), so nothing was done. Right after restoring a "
-            "backup, nothing runs on it yet: stop what does, or see whether it is the right one. If they are none of "
-            "the service's, such as the monitoring of a managed database, --beside-others goes on."
-        )
+    return ", ".join(f"{role}: {connections}" for role, connections in session.execute(others))
 
 
 def _skip(session: Session, table: Table, number: int) -> None:
