@@ -307,7 +307,8 @@ def _through(proxy, name, since):
 def _stop(proxy, server, name, load):
     """Tell the server to stop, with slow requests under way."""
     begun = datetime.now(UTC)
-    wait_for(lambda: [one for one in _through(proxy, name, begun) if one.took >= 2], "slow requests go through it")
+    seen = server.log.read_text().count("takes 2.0 seconds")
+    wait_for(lambda: server.log.read_text().count("takes 2.0 seconds") > seen, "it has just begun with a slow request")
     told = datetime.now(UTC)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(90) == 0

@@ -50,7 +50,8 @@ class Since:
 
     def by(self, name, label, **labels):
         now, before = scraped(self.registry).by(name, label, **labels), self.before.by(name, label, **labels)
-        return {word: more for word, count in now.items() if (more := count - before.get(word, 0))}
+        # a counter is a double: what others added before leaves its last digits behind
+        return {word: more for word, count in now.items() if (more := round(count - before.get(word, 0), 9))}
 
     def news(self):
         """Messages by status and reason."""

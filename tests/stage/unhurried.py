@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+
+log = logging.getLogger(__name__)
 
 
 def tween_factory(handler, registry):
@@ -11,6 +14,8 @@ def tween_factory(handler, registry):
 
     def tween(request):
         seconds = float(request.headers.get("X-Take", 0))
+        if seconds:
+            log.info("takes %s seconds", seconds)
         pause.wait(seconds / 2)
         response = handler(request)
         pause.wait(seconds / 2)
