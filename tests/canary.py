@@ -25,9 +25,9 @@ from sqlalchemy import String, select
 from customer_orders.api.fields import Phone
 from customer_orders.auth import api_keys, sessions, sign_in
 from customer_orders.auth.tokens import AccessTokens
-from customer_orders.db import Base
 from customer_orders.metrics.exposing import Scrape
 from customer_orders.settings import Sections
+from customer_orders.tables import Base
 
 # Letters of a value that are looked for: those of a number as it is dialled within its country.
 SIGNIFICANT = 9

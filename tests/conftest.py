@@ -26,7 +26,7 @@ from xdist.scheduler import LoadScopeScheduling
 from customer_orders import main
 from customer_orders.audit.services import erasable
 from customer_orders.auth.services import local_user
-from customer_orders.db import Base
+from customer_orders.tables import Base
 from databases import migrate, migrated_sqlite
 from quotas import GENEROUS
 

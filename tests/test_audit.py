@@ -21,12 +21,12 @@ from customer_orders.audit.services import delete_entries, list_entries
 from customer_orders.auth.models import User
 from customer_orders.auth.services import disable, grant, local_user
 from customer_orders.cli import main
-from customer_orders.db import Base
 from customer_orders.events import Audited, announce, snapshot
 from customer_orders.keyset import Ordering, Wanted
 from customer_orders.notifications.models import Notification
 from customer_orders.origin import Actor, act_as
 from customer_orders.settings import section
+from customer_orders.tables import Base
 from serving import ROOT
 from test_sign_in import begin, come_back
 

@@ -29,11 +29,11 @@ from conftest import STAGE, settings_for
 from customer_orders import main, migrations
 from customer_orders.auth import sessions
 from customer_orders.auth.services import local_user
-from customer_orders.db import Base
 from customer_orders.interfaces import Rejected, Unavailable, Uncertain
 from customer_orders.notifications.models import Notification
 from customer_orders.notifications.worker import Worker
 from customer_orders.settings import section
+from customer_orders.tables import Base
 from serving import BIN, ROOT, unmeasured, wait_for
 
 FULL = os.environ.get("DRILL") == "full"

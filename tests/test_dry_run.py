@@ -7,8 +7,8 @@ from sqlalchemy import func, inspect, select
 
 import factories
 from contract import TIMESTAMP, assert_problem
-from customer_orders.db import Base
 from customer_orders.notifications.dispatch import WorkerDispatcher
+from customer_orders.tables import Base
 
 URL = "/api/orders/?dry_run=true"
 

@@ -15,8 +15,8 @@ from sqlalchemy import create_engine, select
 
 from canary import search
 from conftest import STAGE
-from customer_orders.db import Base
 from customer_orders.masking import masked
+from customer_orders.tables import Base
 from serving import BIN, ROOT, serving, wait_for
 
 INI = """

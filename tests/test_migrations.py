@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from conftest import settings_for
 from customer_orders import main, migrations
-from customer_orders.db import Base
+from customer_orders.tables import Base
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from sqlalchemy import JSON, String, Text, event, select, text, update
 
 import factories
 from contract import assert_problem
-from customer_orders.db import Base
 from customer_orders.interfaces import Receipt, Rejected, Unavailable, Uncertain
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt
 from customer_orders.settings import section
+from customer_orders.tables import Base
 from serving import wait_for
 
 # Every column of text, by whether it can tell who a customer is: a new one has to be put into one of the two.

@@ -20,12 +20,12 @@ import factories
 from contract import assert_problem, signed_in
 from customer_orders import db
 from customer_orders.customers.models import Customer
-from customer_orders.db import Base
 from customer_orders.interfaces import Receipt, Unavailable, Uncertain
 from customer_orders.notifications import callbacks, reports
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt, Status
 from customer_orders.notifications.reports import raised
 from customer_orders.settings import section
+from customer_orders.tables import Base
 from serving import wait_for
 
 PATH = "/api/notifications/reports"

@@ -14,10 +14,10 @@ from conftest import settings_for
 from customer_orders.auth import sessions
 from customer_orders.auth.services import local_user
 from customer_orders.cli import main
-from customer_orders.db import Base
 from customer_orders.interfaces import Uncertain
 from customer_orders.notifications.models import Notification, NotificationAttempt
 from customer_orders.settings import section
+from customer_orders.tables import Base
 
 
 @pytest.fixture

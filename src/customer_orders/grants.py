@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import Table
 
-from customer_orders.db import Base
+from customer_orders.tables import Base
 
 
 def statements(role: str) -> Iterator[str]:

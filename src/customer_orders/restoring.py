@@ -13,11 +13,11 @@ from sqlalchemy import Table, func, select, text, update
 from sqlalchemy.orm import Session
 
 from customer_orders.auth import sessions
-from customer_orders.db import Base
 from customer_orders.errors import Conflict
 from customer_orders.events import Audited, announce
 from customer_orders.notifications import restored
 from customer_orders.settings import Section
+from customer_orders.tables import Base
 
 # Seconds that PostgreSQL may take to see that somebody has gone.
 LEAVING = 3

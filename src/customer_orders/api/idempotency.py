@@ -18,10 +18,10 @@ from sqlalchemy import JSON, ColumnElement, String, Text, UniqueConstraint, and_
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from customer_orders import db
-from customer_orders.db import Base, primary_key
 from customer_orders.errors import Conflict, DomainError, FieldError, Invalid
 from customer_orders.events import CustomerAnonymized, CustomerExported
 from customer_orders.settings import section
+from customer_orders.tables import Base, primary_key
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"

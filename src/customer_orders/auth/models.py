@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from customer_orders.db import Base, BigInt, primary_key
+from customer_orders.tables import Base, BigInt, primary_key
 
 
 class User(Base):

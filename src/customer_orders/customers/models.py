@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from customer_orders.db import Base, Versioned, primary_key
+from customer_orders.tables import Base, Versioned, primary_key
 
 
 class Customer(Versioned, Base):

@@ -10,7 +10,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from customer_orders import db
+from customer_orders import db, tables
 from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
 from customer_orders.errors import Conflict, NotFound
@@ -23,7 +23,7 @@ FILTERS = {
 }
 SEARCHES = {
     "q": lambda value: lambda found: found.where(Customer.username.icontains(value, autoescape=True)),
-    "metadata.key": lambda value: lambda found: found.where(*db.has_metadata(Customer.extra, value)),
+    "metadata.key": lambda value: lambda found: found.where(*tables.has_metadata(Customer.extra, value)),
 }
 
 
@@ -79,7 +79,7 @@ def change_customer(
     Raises ``NotFound``, ``Stale``, or ``Conflict`` if another has the reference, or they were anonymized.
     """
     found = read_customer(session, customer_id, lock=True)
-    db.require_version(found, versions)
+    tables.require_version(found, versions)
     require_person(found)
     # before the change begins: to ask the database for the time is to write what is half made
     now, before = db.now(session), snapshot(found)
@@ -93,7 +93,7 @@ def change_customer(
 def delete_customer(session: Session, customer_id: int, *, versions: Collection[int] | None = None) -> None:
     """Delete a customer. Raises ``NotFound``, ``Stale``, or ``Conflict`` while orders name them."""
     found = read_customer(session, customer_id, lock=True)
-    db.require_version(found, versions)
+    tables.require_version(found, versions)
     announce(session, Audited("customer.deleted", customer_id, before=snapshot(found)))
     session.delete(found)
     try:

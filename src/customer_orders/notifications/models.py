@@ -9,7 +9,7 @@ from enum import StrEnum
 from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint, literal_column
 from sqlalchemy.orm import Mapped, mapped_column
 
-from customer_orders.db import Base, BigInt, FourPlaces, primary_key
+from customer_orders.tables import Base, BigInt, FourPlaces, primary_key
 
 
 class Status(StrEnum):

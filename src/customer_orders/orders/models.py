@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from customer_orders.db import Base, BigInt, Versioned, primary_key
+from customer_orders.tables import Base, BigInt, Versioned, primary_key
 
 
 class OrderStatus(StrEnum):

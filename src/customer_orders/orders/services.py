@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from customer_orders import db
+from customer_orders import db, tables
 from customer_orders.api.fields import Metadata
 from customer_orders.customers.models import Customer
 from customer_orders.customers.services import facts as customer_facts
@@ -40,7 +40,7 @@ SEARCHES = {
             or_(Order.item.icontains(value, autoescape=True), Customer.username.icontains(value, autoescape=True))
         )
     ),
-    "metadata.key": lambda value: lambda found: found.where(*db.has_metadata(Order.extra, value)),
+    "metadata.key": lambda value: lambda found: found.where(*tables.has_metadata(Order.extra, value)),
 }
 
 
@@ -104,7 +104,7 @@ def change_order(
     written about a customer who was anonymized.
     """
     found = read_order(session, order_id, lock=True)
-    db.require_version(found, versions)
+    tables.require_version(found, versions)
     before = found.status
     after = values.get("status", before)
     if after != before:
@@ -130,7 +130,7 @@ def change_order(
 def delete_order(session: Session, order_id: int, *, versions: Collection[int] | None = None) -> None:
     """Delete an order, announced as ``OrderDeleted`` before its row goes. Raises ``NotFound`` or ``Stale``."""
     found = read_order(session, order_id, lock=True)
-    db.require_version(found, versions)
+    tables.require_version(found, versions)
     announce(session, Audited("order.deleted", order_id, before=snapshot(found)))
     announce(session, OrderDeleted(order_id))
     session.delete(found)
