@@ -7,6 +7,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
@@ -24,6 +25,8 @@ NEVER = 3600
 
 class Outbox:
     """An outbox in which nothing is ever due; it counts the looks."""
+
+    settings = SimpleNamespace(unrecorded=None)
 
     def __init__(self):
         self.looks = 0

@@ -350,11 +350,14 @@ def test_a_result_that_cannot_be_recorded_keeps_no_other_from_it(
     wait_for(lambda: sorted(statuses()) == ["sending"] + ["sent"] * 3, "the others are recorded")
 
 
-@pytest.mark.parametrize("concurrency", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("concurrency", "unrecorded", "most"), [(1, None, 1), (2, None, 3), (4, None, 7), (1, 3, 4), (4, 0, 4), (4, 9, 13)]
+)
 def test_no_more_is_sent_before_it_is_recorded_than_may_be_sent_twice(
-    outbox, order, work, statuses, monkeypatch, concurrency
+    outbox, order, work, statuses, monkeypatch, concurrency, unrecorded, most
 ):
-    messages, most = 30, 2 * concurrency - 1
+    messages = 30
+    monkeypatch.setattr(outbox.settings, "unrecorded", unrecorded)
     send, record, counting = outbox.send, outbox.record, threading.Lock()
     begun, recorded, exposed = [], [], []
 

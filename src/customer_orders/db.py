@@ -18,7 +18,7 @@ from typing import Any
 
 import zope.sqlalchemy
 from pyramid_retry import mark_error_retryable
-from sqlalchemy import Engine, create_engine, event, func, select
+from sqlalchemy import Engine, bindparam, create_engine, event, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 SQLITE_BUSY_TIMEOUT = 10_000
 # Seconds to reach a PostgreSQL server.
 CONNECT_TIMEOUT = 5
+
+# Where a session keeps what is to follow on its commit.
+FOLLOWING = "following"
 
 # SQLite has one kind of error for all that can go wrong; these say that the file is busy, away or full.
 SQLITE_AWAY = {
@@ -112,7 +115,7 @@ class Database:
 
     def session(self, *, writes: bool = True) -> Session:
         """A new session. One that does not write may not write, and on SQLite waits for no writer."""
-        session = Session(self.engine if writes else self._reading, expire_on_commit=False)
+        session = _Session(self.engine if writes else self._reading, expire_on_commit=False)
         session.info["listeners"] = self.listeners
         session.info["database"] = self
         session.info[KEY] = self.origin
@@ -190,14 +193,28 @@ def _hide_detail(context: ExceptionContext) -> None:
             error.args = tuple(str(arg).replace(detail, "hidden") for arg in error.args)
 
 
-def now(session: Session) -> datetime:
-    """The time: the database server's on PostgreSQL, so that many machines agree; the host's on SQLite."""
+# to build them costs more than to execute them
+CLOCK = select(func.clock_timestamp())
+CLOCK_SHARING = select(func.pg_advisory_xact_lock_shared(bindparam("number")), func.clock_timestamp())
+
+
+def now(session: Session, *, sharing: int | None = None) -> datetime:
+    """The time: the database server's on PostgreSQL, so that many machines agree; the host's on SQLite.
+
+    :param sharing: an advisory lock of PostgreSQL to share from here on until the transaction ends; the time is that
+        when it was had. In one round trip. On SQLite, where one writes at a time, there is none.
+    """
     database: Database = session.info["database"]
     if database.engine.name == "postgresql":
-        told = session.execute(select(func.clock_timestamp())).scalar_one().astimezone(UTC)
+        clock = CLOCK if sharing is None else CLOCK_SHARING
+        told = session.connection().execute(clock, {"number": sharing}).one()[-1].astimezone(UTC)
     else:
         told = datetime.now(UTC)
     return told + database.clock_offset
+
+
+class _Session(Session):
+    """One that knows what is to follow on its commit: a listener for each would cost more than most of that does."""
 
 
 def after_commit(
@@ -208,16 +225,21 @@ def after_commit(
     :param failure: what the log says if it raises: all is committed, and must not look as if it were not.
     """
     transaction = session.get_transaction() or session.begin()
+    session.info.setdefault(FOLLOWING, []).append((transaction, act, failure))
 
-    def committed(_: Session) -> None:
-        # Told of savepoints and of later transactions of the same session too, which are none of our business.
-        if session.get_transaction() is transaction and not session.in_nested_transaction():
+
+@event.listens_for(_Session, "after_commit")
+def _follow(session: Session) -> None:
+    # told of savepoints too
+    if session.in_nested_transaction():
+        return
+    for transaction, act, failure in session.info.pop(FOLLOWING, ()):
+        # what was to follow on one that was rolled back since is none of this one's business
+        if session.get_transaction() is transaction:
             try:
                 act()
             except Exception:
                 log.exception(failure)
-
-    event.listen(session, "after_commit", committed)
 
 
 def is_unreachable(error: BaseException) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import Row, bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from customer_orders import db
@@ -33,6 +34,11 @@ TROUBLED = (
     .scalar_subquery()
 )
 
+# to build it costs more than to execute it
+PAUSED = select(*(Channel.__table__.c[name] for name in ("notifier", "paused_until", "reason"))).where(
+    Channel.notifier == bindparam("notifier"), Channel.paused_until.is_not(None)
+)
+
 
 def pausing(pauses: int, base: int, cap: int) -> float:
     """Seconds that a pause lasts which follows on ``pauses`` others: exponential; never shorter than ``base``."""
@@ -40,13 +46,12 @@ def pausing(pauses: int, base: int, cap: int) -> float:
     return wait + jitter.uniform(0, SPREAD * wait)
 
 
-def paused(session: Session, notifier: str) -> Channel | None:
+def paused(session: Session, notifier: str) -> Row[Any] | None:
     """The channel of a notifier that is paused, or waits for the attempt that finds out; None while it works."""
-    channel = session.get(Channel, notifier)
-    return None if channel is None or channel.paused_until is None else channel
+    return session.connection().execute(PAUSED, {"notifier": notifier}).one_or_none()
 
 
-def probe(session: Session, channel: Channel, owner: str, until: datetime) -> bool:
+def probe(session: Session, channel: Row[Any], owner: str, until: datetime) -> bool:
     """Take the one attempt that a half-open channel has; whether ``owner`` got it.
 
     Should the owner die with it, the next one's turn is at ``until``.

@@ -20,7 +20,7 @@ from customer_orders.events import MessageChange, MessagesChanged, announce
 from customer_orders.interfaces import Message
 from customer_orders.masking import masked
 from customer_orders.notifications import channels
-from customer_orders.notifications.models import Channel, Notification, NotificationAttempt, Status
+from customer_orders.notifications.models import Notification, NotificationAttempt, Status
 from customer_orders.settings import Section
 
 log = logging.getLogger(__name__)
@@ -172,9 +172,9 @@ def deadline(settings: Section, row: Any) -> datetime:
     return queued_at + timedelta(seconds=settings.deadline)
 
 
-def _admitted(paused: Channel | None, now: datetime, limit: int) -> int:
+def _admitted(paused: Row[Any] | None, now: datetime, limit: int) -> int:
     """How many may be sent now: none while the channel pauses, then one to find out whether it works again."""
-    if paused is None or paused.paused_until is None:
+    if paused is None:
         return limit
     return 0 if paused.paused_until > now else min(limit, 1)
 

@@ -33,12 +33,13 @@ KNOWN = select(
         )
     ),
     channels.TROUBLED.label("troubled"),
+    reports.ANY_KEPT.label("any_kept"),
 )
 
 
 def record(session: Session, settings: Section, done: Sequence[tuple[Claim, Outcome]]) -> None:
     """Write what came of attempts; where a row no longer names one, a later attempt speaks for the message."""
-    now = db.now(session)
+    now = db.now(session, sharing=reports.ANSWERS)
     # locked in one order, so that nobody waits in a circle
     locked = KNOWN.where(NOTIFICATIONS.c.id.in_([claim.notification_id for claim, _ in done]))
     locked = locked.order_by(NOTIFICATIONS.c.id).with_for_update(of=NOTIFICATIONS)
@@ -63,8 +64,9 @@ def record(session: Session, settings: Section, done: Sequence[tuple[Claim, Outc
     update_rows(session, NOTIFICATIONS, changes)
     insert_rows(session, ATTEMPTS, attempts)
     announce(session, MessagesChanged(news))
-    told = (Status.SENT, Status.UNKNOWN)
-    reports.bind(session, [claim.notification_id for claim, outcome in done if outcome.status in told])
+    if any(row.any_kept for row in rows.values()):
+        answered = (Status.SENT, Status.UNKNOWN)
+        reports.bind(session, [claim.notification_id for claim, outcome in done if outcome.status in answered])
 
 
 def _change(

@@ -38,6 +38,9 @@ SWEPT = 1000
 # So one of the two sees what the other wrote. (On SQLite one writes at a time.)
 ANSWERS = int.from_bytes(b"answers")
 
+# Whether any report is kept whose message is not known: mostly none is, and there is no need to look for which.
+ANY_KEPT = exists().where(DeliveryReport.notification_id.is_(None))
+
 
 def raised(current: str, told: str) -> str:
     """What a message is after a report, whatever came before: the one rule, by which the order of reports is nothing.
@@ -82,13 +85,7 @@ def receive(session: Session, notifier: str, told: Sequence[Report | OptOut]) ->
 
 
 def bind(session: Session, notification_ids: Collection[int]) -> None:
-    """Bind what was kept for messages whose answers this transaction stores."""
-    if not notification_ids:
-        return
-    _lock(session, "pg_advisory_xact_lock_shared")
-    # mostly nothing is, and there is no need to look for what
-    if session.scalar(select(DeliveryReport.id).where(DeliveryReport.notification_id.is_(None)).limit(1)) is None:
-        return
+    """Bind what was kept for messages whose answers this transaction stores; it shares ``ANSWERS``."""
     attempt, found = NotificationAttempt, Notification
     waiting = [
         select(DeliveryReport.id)

@@ -4,7 +4,8 @@ One thread claims, ``concurrency`` of them send, one records, one renews leases;
 all that a process ever holds. A message that hangs its thread loses it, and another thread takes its place.
 
 Whatever ends a process, what it was sending and what it had not yet recorded may be sent again: at most
-``2 * concurrency - 1`` messages, so one at a concurrency of 1. Nobody begins another message before.
+``concurrency + unrecorded`` messages (``2 * concurrency - 1`` unless set, so one at a concurrency of 1). Nobody begins
+another message before.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class Worker:
         self._woken, self._stopping, self._down = Event(), Event(), Event()
         # something is done, enough of it to write it down at once, and nothing follows
         self._told, self._enough, self._drained = Event(), Event(), Event()
+        unrecorded = outbox.settings.unrecorded
         # results that may wait to be recorded while those who brought them send again
-        self._unrecorded = Semaphore(concurrency - 1)
+        self._unrecorded = Semaphore(concurrency - 1 if unrecorded is None else unrecorded)
         # whether the last claim got all that it asked for
         self._more = False
         self._claimer = Thread(target=self._claim, name="outbox-claims", daemon=True)

@@ -137,6 +137,13 @@ class Notifications(colander.MappingSchema):
     )
     pause_cap = node(Number(1, 86400), "Longest such pause, in seconds.", missing=300)
     concurrency = node(Number(1, 1000), "Messages that one process sends at a time.", missing=4)
+    unrecorded = node(
+        Number(0, 10000),
+        "Messages that were sent and whose results may still wait to be written down while a process goes on sending. "
+        "If it is killed, so many may go out twice, besides those that it was sending. More than the default is of use "
+        "only where a provider answers faster than the database. Blank: one less than are sent at a time.",
+        missing=None,
+    )
     report_secrets = node(
         Words(),
         "The secret in the address to which a provider sends delivery reports, "
