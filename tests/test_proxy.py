@@ -90,12 +90,19 @@ def test_a_request_has_one_id_there_and_in_the_log(server, proxy, given, kept):
 def test_no_secret_and_no_number_is_logged(server, proxy):
     requests.post(f"{proxy.url}/api/notifications/reports/africastalking/verysecret?a=verysecret", timeout=30)
     requests.post(f"{proxy.url}/API/notifications/reports/x/verysecret/more", timeout=30)
+    raw(proxy, b"POST //api//notifications/reports//x//verysecret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    raw(proxy, b"POST /api/notifications/report%73/x/verysecret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     requests.get(f"{proxy.url}/api/customers/254713812939", headers={"X-Request-Id": "254713812939"}, timeout=30)
     requests.get(f"{proxy.url}/api/customers/+254713812939/export", headers={"X-Request-Id": "0713812939"}, timeout=30)
     requests.get(f"{proxy.url}/api/customers/?q=%2B254713812939", timeout=30)
     wait_for(lambda: "/api/customers/" in {logged.path for logged in proxy.logged()}, "they are logged")
     log = proxy.log.read_text()
-    assert "/api/notifications/reports/africastalking/***" in log
+    for path in (
+        "/api/notifications/reports/africastalking/",
+        "//api//notifications/reports//x//",
+        "/api/notifications/report%",
+    ):
+        assert f'"{path}***"' in log
     assert "verysecret" not in log
     assert "713812939" not in log
     # as the service logs them
