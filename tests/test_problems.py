@@ -238,7 +238,23 @@ def test_a_request_that_gets_no_connection_is_a_503(make_app, database_kind):
 
 
 SANE = ["case-7", "a", "0" * 64, "A.b_C-9"]
-INSANE = ["", " ", "a b", "x" * 65, "a\tb", "é", "<script>", "a;b", '"', "a\x7f", "😀".encode().decode("latin-1")]
+INSANE = [
+    "254713812939",
+    "0713812939",
+    "0713-812-939",
+    "co_12_abc",
+    "",
+    " ",
+    "a b",
+    "x" * 65,
+    "a\tb",
+    "é",
+    "<script>",
+    "a;b",
+    '"',
+    "a\x7f",
+    "😀".encode().decode("latin-1"),
+]
 
 
 @pytest.mark.parametrize("path", ["/api/customers/", "/api/nothing", "/livez", "/", "/static/style.css"])

@@ -15,7 +15,6 @@ from pyramid.events import ApplicationCreated, NewRequest
 
 from customer_orders.api.requests import id_of
 from customer_orders.logs import about
-from customer_orders.masking import masked
 from customer_orders.origin import KEY
 from customer_orders.tracing import Span
 
@@ -74,7 +73,7 @@ class Handled:
         given = environ["REQUEST_METHOD"]
         self.method = given if given in METHODS else "_OTHER"
         # as long as the caller's own, and nobody's number
-        self.request_id = masked(id_of(environ))
+        self.request_id = id_of(environ)
         self.span = span
         self._observers = observers
         self.began = time.perf_counter()

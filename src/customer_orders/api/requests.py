@@ -11,6 +11,7 @@ from pyramid.events import NewRequest
 from pyramid.interfaces import IRoutesMapper
 
 from customer_orders.errors import DomainError
+from customer_orders.masking import masked
 from customer_orders.settings import section
 
 HEADER = "X-Request-Id"
@@ -23,13 +24,15 @@ BOTH_FORMS = re.compile("/(api|login)(/|$)")
 
 
 def id_of(environ: dict[str, Any]) -> str:
-    """The id under which a request is logged: the caller's ``X-Request-Id`` if it is sane, else a new one.
+    """The id under which a request is logged and kept: the caller's ``X-Request-Id`` if it is sane, else a new one.
 
-    Kept in the environ, so that it survives a retry.
+    None that may be a phone number or a secret: what is kept outlives the customer whose it is. Kept in the environ, so
+    that it survives a retry.
     """
     if "customer_orders.request_id" not in environ:
         given = environ.get("HTTP_X_REQUEST_ID", "")
-        environ["customer_orders.request_id"] = given if ACCEPTED_ID.fullmatch(given) else secrets.token_hex(16)
+        sane = ACCEPTED_ID.fullmatch(given) and masked(given) == given
+        environ["customer_orders.request_id"] = given if sane else secrets.token_hex(16)
     told: str = environ["customer_orders.request_id"]
     return told
 
