@@ -27,6 +27,7 @@ from customer_orders.notifications.models import Notification
 from customer_orders.origin import Actor, act_as
 from customer_orders.settings import section
 from customer_orders.tables import Base
+from inis import write_ini
 from serving import ROOT
 from test_sign_in import begin, come_back
 
@@ -231,13 +232,10 @@ def test_a_sign_in_is_the_users_own(anonymous, registry, rows):
 def run(app, tmp_path):
     """Runs a command on the application's deployment: ``run("user list")``."""
     url = app.registry.database.url.render_as_string(hide_password=False)
-    lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings_for(url).items())
-    (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
+    ini = write_ini(tmp_path / "orders.ini", settings_for(url))
 
     def invoke(command, *, status=0):
-        result = CliRunner().invoke(
-            main, [*command.split(), "-c", str(tmp_path / "orders.ini")], catch_exceptions=False
-        )
+        result = CliRunner().invoke(main, [*command.split(), "-c", ini], catch_exceptions=False)
         assert result.exit_code == status, result.output
         return result.stdout
 

@@ -34,6 +34,7 @@ from customer_orders.notifications.models import Notification
 from customer_orders.notifications.worker import Worker
 from customer_orders.settings import section
 from customer_orders.tables import Base
+from inis import write_ini
 from serving import BIN, ROOT, unmeasured, wait_for
 
 FULL = os.environ.get("DRILL") == "full"
@@ -182,9 +183,7 @@ def ini_of(shop: Shop, folder: Path) -> str:
     """An INI without a database, which the page's variable names."""
     settings = settings_for("", **{"jwt.private_key": shop.key})
     del settings["sqlalchemy.url"]
-    lines = "\n".join(f"{key} = {value}" for key, value in settings.items())
-    (folder / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
-    return str(folder / "orders.ini")
+    return write_ini(folder / "orders.ini", settings)
 
 
 def in_flight(shop: Shop) -> list[int]:

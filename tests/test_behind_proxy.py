@@ -26,45 +26,28 @@ from customer_orders.auth.services import local_user
 from customer_orders.customers.models import Customer
 from customer_orders.settings import section
 from databases import migrate
+from inis import PLAIN, write_ini
 from load import CUSTOMERS, calling
 from proxying import proxying
 from serving import Server, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
-INI = """
-[app:main]
-use = egg:customer-orders
-plugins = unhurried
-notifications.dispatcher = worker
-app.trusted_proxies = 127.0.0.1
-server.workers = 2
-server.threads = 8
-server.unready_seconds = 3
-server.drain_seconds = 30
-
-[loggers]
-keys = root
-[handlers]
-keys = console
-[formatters]
-keys = plain
-[logger_root]
-level = INFO
-handlers = console
-[handler_console]
-class = StreamHandler
-args = (sys.stderr,)
-formatter = plain
-[formatter_plain]
-format = %(asctime)s %(process)d %(levelname)s %(name)s: %(message)s
-"""
+SETTINGS = {
+    "plugins": "unhurried",
+    "notifications.dispatcher": "worker",
+    "app.trusted_proxies": "127.0.0.1",
+    "server.workers": "2",
+    "server.threads": "8",
+    "server.unready_seconds": "3",
+    "server.drain_seconds": "30",
+}
 
 
 def make_server(folder, name, registry, **environ):
     """A server that is not started yet, on the database of an application, with its key."""
     ini = folder / f"{name}.ini"
-    ini.write_text(INI)
+    write_ini(ini, SETTINGS, logs=PLAIN)
     path = os.environ.get("PYTHONPATH")
     environ = {
         "SQLALCHEMY_URL": registry.database.url.render_as_string(hide_password=False),

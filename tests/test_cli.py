@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from functools import partial
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,7 @@ from sqlalchemy import create_engine, text
 from webtest import TestApp
 
 import factories
+import inis
 from conftest import STAGE, settings_for
 from customer_orders import main as application
 from customer_orders import migrations
@@ -43,12 +45,7 @@ def _installed_once():
 def write_ini(tmp_path):
     """Writes an INI of the given settings and tells its path."""
 
-    def write(settings):
-        lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings.items())
-        (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
-        return str(tmp_path / "orders.ini")
-
-    return write
+    return partial(inis.write_ini, tmp_path / "orders.ini")
 
 
 @pytest.fixture

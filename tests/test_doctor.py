@@ -36,6 +36,7 @@ from customer_orders.doctor import ONLINE, data
 from customer_orders.interfaces import CheckFailed
 from customer_orders.notifications.models import Channel, Notification
 from customer_orders.settings import MASK, variable
+from inis import write_ini
 from loopback import Answer, authority, provider, reset, unused_url
 from quotas import GENEROUS
 from serving import BIN, NODE, ROOT, OpenIdProvider
@@ -168,9 +169,10 @@ class Deployment:
 
     def write(self) -> str:
         """Write the INI and the secrets; tells the INI's path."""
-        lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in self.settings.items())
         ini = self.folder / "orders.ini"
-        ini.write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n" if self.text is None else self.text)
+        write_ini(ini, self.settings)
+        if self.text is not None:
+            ini.write_text(self.text)
         ini.chmod(self.mode)
         for key, value in self.secrets.items():
             file = self.folder / key

@@ -19,6 +19,7 @@ from customer_orders.cli import main
 from customer_orders.notifications.models import Notification
 from customer_orders.notifications.worker import Worker
 from customer_orders.settings import section
+from inis import write_ini
 from serving import wait_for
 
 
@@ -27,9 +28,8 @@ def print_grants(tmp_path):
     """What the command prints for the database of a URL: ``print_grants(url, role)``; with ``--apply`` what it does."""
 
     def run(url, role, *more, status=0):
-        lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings_for(url).items())
-        (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
-        command = ["db", "grants", "--role", role, "-c", str(tmp_path / "orders.ini"), *more]
+        ini = write_ini(tmp_path / "orders.ini", settings_for(url))
+        command = ["db", "grants", "--role", role, "-c", ini, *more]
         result = CliRunner().invoke(main, command, catch_exceptions=False)
         assert result.exit_code == status, result.output
         return result

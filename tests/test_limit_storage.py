@@ -22,6 +22,7 @@ from contract import assert_problem
 from customer_orders import main
 from customer_orders.api import counting
 from customer_orders.cli import main as command
+from inis import write_ini
 from serving import free_port, wait_for
 
 SERVER = shutil.which("redis-server")
@@ -237,9 +238,7 @@ def test_the_settings_show_no_password(form):
 def test_the_doctor_asks_it(server, tmp_path):
     def examine(url):
         settings = settings_for("sqlite:////nowhere/orders.sqlite", **{"limits.storage": url})
-        lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings.items())
-        (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
-        words = ["doctor", "-c", str(tmp_path / "orders.ini"), "--only", "limits_storage"]
+        words = ["doctor", "-c", write_ini(tmp_path / "orders.ini", settings), "--only", "limits_storage"]
         done = CliRunner().invoke(command, words, catch_exceptions=False)
         assert server.password not in done.output
         return done.exit_code, done.stdout

@@ -21,40 +21,23 @@ from customer_orders.auth.services import local_user
 from customer_orders.notifications.models import Notification
 from customer_orders.orders.models import Order
 from customer_orders.settings import section
+from inis import PLAIN, write_ini
 from scraping import scrape
 from serving import BIN, Server, free_port, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(400)]
 
-INI = """
-[app:main]
-use = egg:customer-orders
-plugins = devtools
-notifications.sms = devtools
-notifications.dispatcher = worker
-notifications.retry_base = 1
-notifications.retry_cap = 1
-notifications.max_attempts = 2
-notifications.poll_interval = 1
-server.workers = 2
-server.threads = 4
-
-[loggers]
-keys = root
-[handlers]
-keys = console
-[formatters]
-keys = plain
-[logger_root]
-level = INFO
-handlers = console
-[handler_console]
-class = StreamHandler
-args = (sys.stderr,)
-formatter = plain
-[formatter_plain]
-format = %(process)d %(levelname)s %(name)s: %(message)s
-"""
+SETTINGS = {
+    "plugins": "devtools",
+    "notifications.sms": "devtools",
+    "notifications.dispatcher": "worker",
+    "notifications.retry_base": "1",
+    "notifications.retry_cap": "1",
+    "notifications.max_attempts": "2",
+    "notifications.poll_interval": "1",
+    "server.workers": "2",
+    "server.threads": "4",
+}
 
 REFUSED, BUSY, UNCERTAIN = "+447700900001", "+447700900003", "+447700900008"
 ACCEPTED = "+447700900200"
@@ -71,7 +54,7 @@ class Shop:
     def __init__(self, folder, make_app, database_kind):
         self.registry = registry = make_app(database_kind).registry
         ini = folder / "shop.ini"
-        ini.write_text(INI)
+        write_ini(ini, SETTINGS, logs=PLAIN)
         self.metrics, self.worker_metrics = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         (folder / "tmp").mkdir()
         self.server = Server(

@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, inspect, text
 from webtest import TestApp
 
 import factories
+import inis
 from conftest import settings_for
 from customer_orders import main as application
 from customer_orders import migrations
@@ -34,12 +35,7 @@ BEFORE = "0005"
 def write_ini(tmp_path):
     """Writes an INI for the database of a URL and tells its path."""
 
-    def write(url, **more):
-        lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings_for(url, **more).items())
-        (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
-        return str(tmp_path / "orders.ini")
-
-    return write
+    return lambda url, **more: inis.write_ini(tmp_path / "orders.ini", settings_for(url, **more))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from customer_orders.auth.services import local_user
 from customer_orders.customers.models import Customer
 from customer_orders.notifications.models import Notification, Status
 from customer_orders.settings import section
+from inis import PLAIN, write_ini
 from serving import BIN, Server, wait_for
 
 pytestmark = [
@@ -26,32 +27,14 @@ pytestmark = [
     pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True),
 ]
 
-INI = """
-[app:main]
-use = egg:customer-orders
-plugins =
-server.workers = 2
-server.threads = 2
-server.header_seconds = 1
-server.header_bytes = 8192
-server.drain_seconds = 20
-
-[loggers]
-keys = root
-[handlers]
-keys = console
-[formatters]
-keys = plain
-[logger_root]
-level = INFO
-handlers = console
-[handler_console]
-class = StreamHandler
-args = (sys.stderr,)
-formatter = plain
-[formatter_plain]
-format = %(process)d %(levelname)s %(name)s: %(message)s
-"""
+SETTINGS = {
+    "plugins": "",
+    "server.workers": "2",
+    "server.threads": "2",
+    "server.header_seconds": "1",
+    "server.header_bytes": "8192",
+    "server.drain_seconds": "20",
+}
 
 
 @pytest.fixture
@@ -59,7 +42,7 @@ def server(tmp_path, make_app, database_kind):
     """A server that is not started yet; ``registry`` and ``headers`` of an application on the same database."""
     registry = make_app(database_kind).registry
     ini = tmp_path / "shop.ini"
-    ini.write_text(INI)
+    write_ini(ini, SETTINGS, logs=PLAIN)
     made = Server(
         ini,
         {
@@ -182,7 +165,7 @@ def test_told_to_stop_while_it_starts_it_waits_for_nothing(server):
 def test_told_to_read_its_ini_anew_it_finishes_what_is_under_way(server):
     server.start()
     held = Held(server, 2)
-    server.ini.write_text(INI.replace("plugins =", "plugins =\napi.max_body = 2000"))
+    write_ini(server.ini, {**SETTINGS, "api.max_body": "2000"}, logs=PLAIN)
     server.process.send_signal(signal.SIGHUP)
     held.let_go()
     assert held.answers == [201] * 2

@@ -18,6 +18,7 @@ from customer_orders.interfaces import Uncertain
 from customer_orders.notifications.models import Notification, NotificationAttempt
 from customer_orders.settings import section
 from customer_orders.tables import Base
+from inis import write_ini
 
 
 @pytest.fixture
@@ -33,12 +34,11 @@ def restored(deployment, tmp_path):
     """Runs ``customer-orders db restored`` with the words."""
     registry = deployment[0].registry
     url = registry.database.url.render_as_string(hide_password=False)
-    lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in settings_for(url).items())
-    (tmp_path / "orders.ini").write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
+    ini = write_ini(tmp_path / "orders.ini", settings_for(url))
 
     def run(*words, status=0):
         registry.database.engine.dispose()
-        command = ["db", "restored", "-c", str(tmp_path / "orders.ini"), *words]
+        command = ["db", "restored", "-c", ini, *words]
         done = CliRunner().invoke(main, command, catch_exceptions=False)
         assert done.exit_code == status, done.output
         return done

@@ -23,6 +23,7 @@ from customer_orders.interfaces import Rejected, Uncertain
 from customer_orders.notifications import sweeping
 from customer_orders.notifications.models import DeliveryReport, Notification, NotificationAttempt
 from customer_orders.settings import InvalidSettings, section
+from inis import write_ini
 
 TABLES = (Notification, NotificationAttempt, DeliveryReport, RefreshFamily, RefreshToken, IdempotencyKey)
 
@@ -204,12 +205,10 @@ def test_it_waits_for_nobody(client, registry, prune, deliver, later, rows):
 def run(registry, tmp_path):
     """Runs the command on the database of this test."""
     given = settings_for(registry.database.url.render_as_string(hide_password=False), **{"retention.attempts": ""})
-    lines = "\n".join(f"{key} = {value.replace('%', '%%')}" for key, value in given.items())
-    ini = tmp_path / "orders.ini"
-    ini.write_text(f"[app:main]\nuse = egg:customer-orders\n{lines}\n")
+    ini = write_ini(tmp_path / "orders.ini", given)
 
     def invoke(*words):
-        done = CliRunner().invoke(main, ["prune", *words, "-c", str(ini)], catch_exceptions=False)
+        done = CliRunner().invoke(main, ["prune", *words, "-c", ini], catch_exceptions=False)
         assert done.exit_code == 0
         return done
 

@@ -19,37 +19,20 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from canary import needle
 from conftest import STAGE
+from inis import JSON, write_ini
 from loopback import hang, provider
 from serving import BIN, ROOT, Server, unmeasured, wait_for
 
 pytestmark = pytest.mark.processes
 
-INI = """
-[app:main]
-use = egg:customer-orders
-plugins = scripted gossip
-notifications.sms = scripted
-notifications.dispatcher = worker
-notifications.poll_interval = 1
-notifications.template.order_placed = Dear {{ customer.username }}: {{ order.item }}
-server.workers = 2
-
-[loggers]
-keys = root
-[handlers]
-keys = console
-[formatters]
-keys = json
-[logger_root]
-level = INFO
-handlers = console
-[handler_console]
-class = StreamHandler
-args = (sys.stderr,)
-formatter = json
-[formatter_json]
-class = customer_orders.logs.JsonFormatter
-"""
+SETTINGS = {
+    "plugins": "scripted gossip",
+    "notifications.sms": "scripted",
+    "notifications.dispatcher": "worker",
+    "notifications.poll_interval": "1",
+    "notifications.template.order_placed": "Dear {{ customer.username }}: {{ order.item }}",
+    "server.workers": "2",
+}
 
 # W3C Trace Context, section 3.2, of a caller who traces
 TRACE, PARENT = secrets.token_hex(16), secrets.token_hex(8)
@@ -93,7 +76,7 @@ class Deployment:
 
     def __init__(self, folder, url, endpoint):
         self.ini, self.secret = folder / "shop.ini", secrets.token_urlsafe(32)
-        self.ini.write_text(INI)
+        write_ini(self.ini, SETTINGS, logs=JSON)
         (folder / "jwt.key").write_text(secrets.token_urlsafe(64))
         environ = {
             "SQLALCHEMY_URL": url,
