@@ -10,8 +10,10 @@ from typing import Any
 from sqlalchemy import ARRAY, JSON, BigInteger, Table, Text, any_, bindparam, cast, column, func, insert, select, update
 from sqlalchemy.orm import Session
 
+Rows = Sequence[Mapping[str, Any]]
 
-def insert_rows(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+
+def insert_rows(session: Session, table: Table, rows: Rows) -> None:
     """Insert rows that name the same columns."""
     if rows and _apart(session):
         session.connection().execute(_insert(table, tuple(rows[0])), {"rows": _json(rows)})
@@ -19,13 +21,24 @@ def insert_rows(session: Session, table: Table, rows: Sequence[Mapping[str, Any]
         session.connection().execute(insert(table), rows)
 
 
-def update_rows(session: Session, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def update_rows(session: Session, table: Table, rows: Rows) -> None:
     """Change the rows of these ids; each names the same columns."""
     if rows and _apart(session):
-        given = {"rows": _json(rows), "ids": [row["id"] for row in rows]}
+        given = {"changes": _json(rows), "ids": [row["id"] for row in rows]}
         session.connection().execute(_update(table, tuple(rows[0])), given)
     elif rows:
         session.connection().execute(_update_one(table, tuple(rows[0])), [{**row, "of": row["id"]} for row in rows])
+
+
+def change_and_insert(session: Session, changed: Table, changes: Rows, table: Table, rows: Rows) -> None:
+    """:func:`update_rows` of one table and :func:`insert_rows` into another, in one round trip."""
+    if changes and rows and _apart(session):
+        both = _change_and_insert(changed, tuple(changes[0]), table, tuple(rows[0]))
+        given = {"changes": _json(changes), "ids": [row["id"] for row in changes], "rows": _json(rows)}
+        session.connection().execute(both, given)
+    else:
+        update_rows(session, changed, changes)
+        insert_rows(session, table, rows)
 
 
 def _apart(session: Session) -> bool:
@@ -33,19 +46,25 @@ def _apart(session: Session) -> bool:
     return session.get_bind().dialect.name == "postgresql"
 
 
-def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+def _json(rows: Rows) -> str:
     # as PostgreSQL reads them: times with their zone, decimals to the last digit
     return json.dumps(rows, default=str)
 
 
 @cache
 def _insert(table: Table, names: tuple[str, ...]) -> Any:
-    return insert(table).from_select(names, select(_rows(table, names)))
+    return insert(table).from_select(names, select(_rows("rows", table, names)))
+
+
+@cache
+def _change_and_insert(changed: Table, of: tuple[str, ...], table: Table, names: tuple[str, ...]) -> Any:
+    # PostgreSQL executes it whether or not anybody looks at it
+    return _insert(table, names).add_cte(_update(changed, of).returning(changed.c.id).cte("changed"))
 
 
 @cache
 def _update(table: Table, names: tuple[str, ...]) -> Any:
-    rows = _rows(table, names)
+    rows = _rows("changes", table, names)
     # the ids again: without statistics PostgreSQL thinks of many rows, and reads the whole table
     found = (table.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))) & (table.c.id == rows.c.id)
     return update(table).where(found).values({name: rows.c[name] for name in names if name != "id"})
@@ -57,8 +76,8 @@ def _update_one(table: Table, names: tuple[str, ...]) -> Any:
     return update(table).where(table.c.id == bindparam("of")).values(changed)
 
 
-def _rows(table: Table, names: tuple[str, ...]) -> Any:
-    """The parameter ``rows`` as a table."""
+def _rows(parameter: str, table: Table, names: tuple[str, ...]) -> Any:
+    """A parameter as a table."""
     typed = [column(name, table.c[name].type) for name in names]
-    given = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
+    given = func.json_to_recordset(cast(bindparam(parameter, type_=Text), JSON))
     return given.table_valued(*typed, name="given").render_derived(with_types=True)

@@ -11,7 +11,7 @@ from sqlalchemy import Table, select, update
 from sqlalchemy.orm import Session
 
 from customer_orders import db
-from customer_orders.bulk import insert_rows, update_rows
+from customer_orders.bulk import change_and_insert
 from customer_orders.events import MessageChange, MessagesChanged, announce
 from customer_orders.logs import about
 from customer_orders.notifications import channels, reports
@@ -61,8 +61,7 @@ def record(session: Session, settings: Section, done: Sequence[tuple[Claim, Outc
             _say(settings, claim, outcome, None)
             if not _mended(session, claim, outcome) and row is not None:
                 attempts.append(_attempt(settings, claim, outcome))
-    update_rows(session, NOTIFICATIONS, changes)
-    insert_rows(session, ATTEMPTS, attempts)
+    change_and_insert(session, NOTIFICATIONS, changes, ATTEMPTS, attempts)
     announce(session, MessagesChanged(news))
     if any(row.any_kept for row in rows.values()):
         answered = (Status.SENT, Status.UNKNOWN)
