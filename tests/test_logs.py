@@ -223,10 +223,13 @@ NUMBER = "+254713812939"
         ('{"refresh": "abc", "name": "Jane"}', '{"refresh": "{hidden}", "name": "Jane"}'),
         ("key co_12_abc-DEF_1 of", "key co_12_{hidden} of"),
         ("/api/notifications/reports/x/s3cret/y HTTP", "/api/notifications/reports/x/{secret} HTTP"),
-        ("//api/Notifications/report%73//x/s3cret HTTP", "//api/Notifications/report%73//x/{secret} HTTP"),
+        ("//api/Notifications//reports//x//s3cret HTTP", "//api/Notifications//reports//x//{secret} HTTP"),
+        ("/api/notifications/report%73/x/s3cret HTTP", "/api/notifications/report%{hidden} HTTP"),
+        ("/api/notification%73/reports/x/s3cret?a=b", "/api/notification%{hidden}?a=b"),
+        ("/api/notifications/reports/x%2fs3cret HTTP", "/api/notifications/reports/x%{hidden} HTTP"),
         ("postgresql+psycopg://jane:s3cret@db/orders", "postgresql+psycopg://jane:{hidden}@db/orders"),
         ("postgresql+psycopg://jane:s3/cr?et@db/orders", "postgresql+psycopg://jane:{hidden}@db/orders"),
-        ("0713-812-939, 0713 812 939", "0713...939, 0713...939"),
+        ("0713-812-939, 0713 812 939, 0713.812.939", "0713...939, 0713...939, 0713...939"),
     ],
 )
 def test_what_is_masked(said, told):
@@ -241,6 +244,8 @@ def test_what_is_masked(said, told):
         "unexpected error (request 5f1c0e2d9b7a4c3e8f6a1b2c3d4e5f60)",
         "Serving on http://127.0.0.1:6543, ATXid_8823d6e3f6d24d4aa0c3c4f6, exit code 1, 100000000 bytes",
         "GET http://127.0.0.1:6543/mail?to=jane@shop.example, 01-12-2026 08:00, 06-08 and 05 07",
+        '{"issuer":"https://localhost:8443","contact":"jane@shop.example"} http://[::1]:6543/mail?to=jane@shop.example',
+        "010 2026-01-31 08:00, 012 4194304, 024 000000 bytes, /api/orders/?q=a%20b",
         "test_a_request_whose_client_went_away_is_logged_without_the_secret",
     ],
 )

@@ -237,11 +237,13 @@ def test_a_request_that_gets_no_connection_is_a_503(make_app, database_kind):
     assert client.get("/api/customers/").json == []
 
 
-SANE = ["case-7", "a", "0" * 64, "A.b_C-9"]
+SANE = ["case-7", "550e8400-e29b-41d4-a716-446655440000", "a", "0" * 64, "A.b_C-9"]
 INSANE = [
     "254713812939",
     "0713812939",
     "0713-812-939",
+    "order-254713812939",
+    "713812939-1",
     "co_12_abc",
     "",
     " ",

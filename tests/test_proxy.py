@@ -79,13 +79,20 @@ def test_who_calls_and_how_the_proxy_alone_says(server, proxy):
     ("given", "kept"),
     [
         ("order-17_a.b", True),
-        ("1732600000", True),
+        ("12345678", True),
+        ("5f1c0e2d9b7a4c3e8f6a1b2c3d4e5f60", True),
+        ("550e8400-e29b-41d4-a716-446655440000", True),
         (None, False),
         ('quo"te', False),
         ("a" * 65, False),
         ("254713812939", False),
         ("0713812939", False),
         ("0713-812-939", False),
+        ("order-254713812939", False),
+        ("713812939.x", False),
+        ("co_12_abcdef", False),
+        ("eyJhbGciOiJFUzI1NiJ9.e30.c2ln", False),
+        ("Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9v1", False),
     ],
 )
 def test_a_request_has_one_id_there_and_in_the_log(server, proxy, given, kept):
@@ -105,6 +112,9 @@ def test_no_secret_and_no_number_is_logged(server, proxy):
     requests.post(f"{proxy.url}/API/notifications/reports/x/verysecret/more", timeout=30)
     raw(proxy, b"POST //api//notifications/reports//x//verysecret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     raw(proxy, b"POST /api/notifications/report%73/x/verysecret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    for given in (b"good\r\nX-Request-Id: +254713812939", b"good, tel 254713812939", b"254713812939.x"):
+        raw(proxy, b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Request-Id: %s\r\n\r\n" % given)
+    requests.get(f"{proxy.url}/api/customers/0713-812-939", timeout=30)
     requests.get(f"{proxy.url}/api/customers/254713812939", headers={"X-Request-Id": "254713812939"}, timeout=30)
     requests.get(f"{proxy.url}/api/customers/+254713812939/export", headers={"X-Request-Id": "0713812939"}, timeout=30)
     requests.get(f"{proxy.url}/api/customers/?q=%2B254713812939", timeout=30)
@@ -118,6 +128,7 @@ def test_no_secret_and_no_number_is_logged(server, proxy):
         assert f'"{path}***"' in log
     assert "verysecret" not in log
     assert "713812939" not in log
+    assert "0713-812-939" not in log
     assert passed_on(server)[0].path == "/api/notifications/reports/africastalking/verysecret?a=verysecret"
 
 

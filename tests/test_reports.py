@@ -823,7 +823,7 @@ def waiting(registry):
 @on_postgresql
 def test_a_report_that_comes_while_the_answer_is_stored_is_found_by_it(client, deliver, report, at):
     order = factories.order(client)
-    # the row has its reference, and nobody else sees it
+    # the answer is known, and nothing of it written
     done = at(lambda: report("scripted-1", "delivered"), "pg_advisory_xact_lock_shared")
     deliver()
     assert done
@@ -831,15 +831,18 @@ def test_a_report_that_comes_while_the_answer_is_stored_is_found_by_it(client, d
 
 
 @on_postgresql
-def test_a_report_that_comes_just_before_the_answer_is_committed_waits_for_it(client, deliver, report, at, waiting):
+@pytest.mark.parametrize("before", ["any_kept", "INSERT INTO notification_attempts", "COMMIT"])
+def test_a_report_that_comes_after_the_answer_was_begun_waits_for_it(client, deliver, report, at, waiting, before):
     order = factories.order(client)
     started = []
 
     def come():
         started.append(waiting(lambda: report("scripted-1", "delivered")))
 
-    # the reports were looked for, in vain
-    at(lambda: at(come), "delivery_reports")
+    if before == "COMMIT":
+        at(lambda: at(come), "any_kept")
+    else:
+        at(come, before)
     deliver()
     started[0].join(30)
     assert told(client, order) == ("delivered", None)
@@ -865,6 +868,42 @@ def test_a_report_and_the_answer_to_another_attempt_do_not_undo_each_other(
     started[0].join(30)
     assert told(client, order) == ("delivered", None)
     assert rows(Notification)[0].reference == "second"
+
+
+@pytest.fixture
+def deadlocks(registry):
+    """Those that PostgreSQL found, whoever it chose to undo."""
+    engine, found = registry.database.engine, []
+
+    def note(context):
+        if getattr(context.original_exception, "sqlstate", None) == "40P01":
+            found.append(context.statement)
+
+    event.listen(engine, "handle_error", note)
+    yield found
+    event.remove(engine, "handle_error", note)
+
+
+@on_postgresql
+@pytest.mark.parametrize("what", ["anonymize", "two reports"])
+def test_who_wants_answers_and_messages_waits_for_nobody_who_waits_for_them(
+    client, deliver, report, attempt, rows, at, waiting, deadlocks, what
+):
+    order = factories.order(client)
+    (row,) = rows(Notification)
+    attempt(row.id, 0, "earlier")
+    two = [{"reference": "earlier", "status": "delivered"}, {"reference": "of nobody", "status": "delivered"}]
+    acts = {
+        "anonymize": lambda: client.post(f"/api/customers/{order['customer']}/anonymize", status=200),
+        "two reports": lambda: report(two),
+    }
+    started = []
+    # the recorder has the one, and not yet the other
+    at(lambda: started.append(waiting(acts[what])), "any_kept")
+    deliver()
+    started[0].join(30)
+    assert deadlocks == []
+    assert rows(Notification)[0].status == ("sent" if what == "anonymize" else "delivered")
 
 
 @on_postgresql

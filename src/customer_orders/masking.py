@@ -36,7 +36,9 @@ Replacement = str | Callable[[re.Match[str]], str]
 # In this order: a secret is gone before its digits could pass for a number.
 RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
     # the address to which providers report; the secret is a part of the path
-    (re.compile(r"(?i)(/+api/+notifications/+report(?:s|%73)/+[^/\s]*/+)[^\s\"']+"), r"\1{secret}"),
+    (re.compile(r"(?i)((?<!/)/+api/+notifications/+reports/+[^/\s%]*/+)[^\s\"']+"), r"\1{secret}"),
+    # no path of ours has a %: what hides the rest may hide that address
+    (re.compile(r"(?i)((?<!/)/+api/[^\s\"'?%]*%)[^\s\"'?]+"), rf"\1{HIDDEN}"),
     # the sign-in's, with whatever else a browser sends
     (re.compile(r"(?i)\b((?:set-)?cookie['\"]?\s*[:=]\s*['\"]?)[^'\"\n]+"), rf"\1{HIDDEN}"),
     # RFC 9110, section 11.6.2, as a header, and as Python shows a mapping of headers
@@ -47,8 +49,8 @@ RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
         rf"\1{HIDDEN}",
     ),
     (re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]{8,}"), rf"\1 {HIDDEN}"),
-    # RFC 3986, section 3.2.1; a password may have a / that nobody escaped, but a port is none
-    (re.compile(r"(://[^\s:/@]*:)(?![0-9]+[/?#])[^\s@]+@"), rf"\1{HIDDEN}@"),
+    # RFC 3986, section 3.2.1; a password may have a / that nobody escaped, but digits before one are a port
+    (re.compile(r"(://[^\s:/@\[]*:)(?![0-9]+[/?#])[^\s@\"'<>,]+@"), rf"\1{HIDDEN}@"),
     (re.compile(rf"(?i)(?<![\w-])((?:{NAMES})=)[^\s&;'\"]+"), rf"\1{HIDDEN}"),
     (re.compile(rf"(?i)(['\"](?:{NAMES})['\"]\s*[:,]\s*b?)(['\"])(?:(?!\2).)+\2"), rf"\1\2{HIDDEN}\2"),
     # JWT (RFC 7519): its header is an object, so it begins with {"
@@ -61,8 +63,13 @@ RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
     ),
     # E.164, also with spaces between, and with its + escaped in a query
     (re.compile(r"(?i)(\+|%2B)([1-9](?:[ ().-]{0,2}[0-9]){6,14})(?![0-9])"), _number),
-    # the same without its +, or as it is dialled in its country, also with a space or a hyphen here and there
-    (re.compile(r"(?<![\w.+-])()([1-9][0-9]{10,14}|0[1-9][0-9](?:[ -]?[0-9]){6,9})(?![\w-])"), _number),
+    # the same without its +, or as it is dialled in its country, also in groups
+    (
+        re.compile(
+            r"(?<![\w.+-])()([1-9][0-9]{10,14}|0[1-9][0-9]{7,10}|0[1-9][0-9]{1,2}([ .-])[0-9]{3}\3[0-9]{3,4})(?![\w-])"
+        ),
+        _number,
+    ),
 )
 
 

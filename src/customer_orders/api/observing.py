@@ -72,7 +72,6 @@ class Handled:
     def __init__(self, environ: dict[str, Any], span: Span, observers: Sequence[Observer]) -> None:
         given = environ["REQUEST_METHOD"]
         self.method = given if given in METHODS else "_OTHER"
-        # as long as the caller's own, and nobody's number
         self.request_id = id_of(environ)
         self.span = span
         self._observers = observers

@@ -16,6 +16,10 @@ from customer_orders.settings import section
 
 HEADER = "X-Request-Id"
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# RFC 9562, section 4; one in some hundred has a group that would pass for a number.
+UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+# Nine to fifteen digits by themselves (E.164), or all of it in groups; deploy/haproxy.cfg has the same.
+NUMBER_IN_ID = re.compile(r"(?:^|[._-])[0-9]{9,15}(?:$|[._-])|^(?:[._-]*[0-9]){9,15}[._-]*$")
 TOO_LARGE = "customer_orders.too_large"
 # In the environ: what tells whether the server is about to stop, and waits for the proxies in front to send requests
 # elsewhere.
@@ -31,7 +35,8 @@ def id_of(environ: dict[str, Any]) -> str:
     """
     if "customer_orders.request_id" not in environ:
         given = environ.get("HTTP_X_REQUEST_ID", "")
-        sane = ACCEPTED_ID.fullmatch(given) and masked(given) == given
+        sane = ACCEPTED_ID.fullmatch(given) and not NUMBER_IN_ID.search(given) and masked(given) == given
+        sane = sane or UUID.fullmatch(given)
         environ["customer_orders.request_id"] = given if sane else secrets.token_hex(16)
     told: str = environ["customer_orders.request_id"]
     return told

@@ -18,6 +18,7 @@ from customer_orders import db
 from customer_orders.customers.models import Customer
 from customer_orders.events import MessageChange, MessagesChanged, announce
 from customer_orders.interfaces import Message
+from customer_orders.masking import masked
 from customer_orders.notifications import channels
 from customer_orders.notifications.models import Notification, NotificationAttempt, Status
 from customer_orders.settings import Section
@@ -56,9 +57,10 @@ class Claim:
 
     def fields(self) -> dict[str, Any]:
         """What log lines say of it."""
+        # of an earlier version it may be a number
         trace_id = self.traceparent.split("-")[1] if self.traceparent else None
         told = {"notification": self.notification_id, "attempt": self.number, "trace_id": trace_id}
-        return told if self.request_id is None else {**told, "request_id": self.request_id}
+        return told if self.request_id is None else {**told, "request_id": masked(self.request_id)}
 
     @property
     def expired(self) -> bool:

@@ -27,6 +27,7 @@ READ = 500
 def wipe(session: Session, event: CustomerAnonymized) -> None:
     """Cancel what is queued for a customer, and wipe number and words of all that there is."""
     mine = Notification.customer_id == event.customer_id
+    reports.wait_for_answers(session)
     # they may have had other numbers before
     numbers = {*session.scalars(select(Notification.recipient).where(mine).distinct()), event.phone_number} - {None, ""}
     ids = select(Notification.id).where(mine)
@@ -61,7 +62,6 @@ def wipe(session: Session, event: CustomerAnonymized) -> None:
         reason=None,
         reference=_without(attempt.reference, numbers),
     )
-    reports.wait_for_answers(session)
     report = DeliveryReport
     theirs = or_(report.notification_id.in_(ids), and_(report.recipient.in_(numbers), ~reports.wanted()))
     session.execute(

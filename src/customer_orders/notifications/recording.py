@@ -63,9 +63,9 @@ def record(session: Session, settings: Section, done: Sequence[tuple[Claim, Outc
                 attempts.append(_attempt(settings, claim, outcome))
     change_and_insert(session, NOTIFICATIONS, changes, ATTEMPTS, attempts)
     announce(session, MessagesChanged(news))
-    if any(row.any_kept for row in rows.values()):
-        answered = (Status.SENT, Status.UNKNOWN)
-        reports.bind(session, [claim.notification_id for claim, outcome in done if outcome.status in answered])
+    answered = [claim.notification_id for claim, outcome in done if outcome.status in (Status.SENT, Status.UNKNOWN)]
+    if answered and any(row.any_kept for row in rows.values()):
+        reports.bind(session, answered)
 
 
 def _change(

@@ -35,7 +35,8 @@ MISSED = timedelta(days=31)
 SWEPT = 1000
 
 # Whoever stores answers holds it with others; whoever has a report that no answer belongs to waits for all of them.
-# So one of the two sees what the other wrote. (On SQLite one writes at a time.)
+# So one of the two sees what the other wrote. Who wants messages too has it first, so that nobody waits in a circle.
+# (On SQLite one writes at a time.)
 ANSWERS = int.from_bytes(b"answers")
 
 # Whether any report is kept whose message is not known: mostly none is, and there is no need to look for which.
@@ -75,9 +76,12 @@ def receive(session: Session, notifier: str, told: Sequence[Report | OptOut]) ->
         return
     # in one order, so that two who tell the same do not wait for each other
     new = db.insert_unless_there(session, DeliveryReport, *(rows[key] for key in sorted(rows)))
+    if len(new) > 1:
+        # some may have a message by now, and others none
+        wait_for_answers(session)
     rest = _by_reference(session, new, now)
     if rest:
-        _lock(session, "pg_advisory_xact_lock")
+        wait_for_answers(session)
         rest = _by_number(session, _by_reference(session, rest, now), now)
         _forget_unwanted(session, rest)
     for one in rest:
@@ -147,14 +151,10 @@ def _some(session: Session, model: Any, *which: Any) -> Sequence[int]:
     return session.scalars(select(model.id).where(*which).limit(SWEPT).with_for_update(skip_locked=True)).all()
 
 
-def _lock(session: Session, function: str) -> None:
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text(f"SELECT {function}(:number)"), {"number": ANSWERS})
-
-
 def wait_for_answers(session: Session) -> None:
     """Wait for all who store answers or have reports that match none, and keep others out until this ends."""
-    _lock(session, "pg_advisory_xact_lock")
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": ANSWERS})
 
 
 def wanted() -> ColumnElement[bool]:
