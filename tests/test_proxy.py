@@ -80,7 +80,7 @@ def test_who_calls_and_how_the_proxy_alone_says(server, proxy):
     [
         ("order-17_a.b", True),
         ("12345678", True),
-        ("5f1c0e2d9b7a4c3e8f6a1b2c3d4e5f60", True),
+        ("0af3" * 8, True),
         ("550e8400-e29b-41d4-a716-446655440000", True),
         (None, False),
         ('quo"te', False),
@@ -91,8 +91,8 @@ def test_who_calls_and_how_the_proxy_alone_says(server, proxy):
         ("order-254713812939", False),
         ("713812939.x", False),
         ("co_12_abcdef", False),
-        ("eyJhbGciOiJFUzI1NiJ9.e30.c2ln", False),
-        ("Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9v1", False),
+        ("eyJ" + "a" * 12, False),
+        ("Ab1" * 14, False),
     ],
 )
 def test_a_request_has_one_id_there_and_in_the_log(server, proxy, given, kept):
