@@ -91,7 +91,7 @@ def test_who_calls_and_how_the_proxy_alone_says(server, proxy):
         ("order-254713812939", False),
         ("713812939.x", False),
         ("co_12_abcdef", False),
-        ("eyJ" + "a" * 12, False),
+        ("eyJ" + "a" * 12 + ".b.c", False),
         ("Ab1" * 14, False),
     ],
 )
