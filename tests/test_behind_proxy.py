@@ -289,14 +289,14 @@ def _through(proxy, name, since):
 
 def _stop(proxy, server, name, load):
     """Tell the server to stop, with slow requests under way."""
-    begun = datetime.now(UTC)
     seen = server.log.read_text().count("takes 2.0 seconds")
     wait_for(lambda: server.log.read_text().count("takes 2.0 seconds") > seen, "it has just begun with a slow request")
     told = datetime.now(UTC)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(90) == 0
     ended = datetime.now(UTC)
-    under_way = [one for one in _through(proxy, name, begun) if one.begun < told < one.ended]
+    # it may have been on its way to the server before we looked
+    under_way = [one for one in proxy.logged() if one.server == name and one.begun < told < one.ended]
     assert [one for one in under_way if one.took >= 2]
     seen = len(load.asked)
     wait_for(lambda: len(load.asked) > seen + 20, "the other serves")
